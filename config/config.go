@@ -1,0 +1,83 @@
+// Package config turns .env, providers.json and applications.json into one
+// checked Config. Every complaint names the file, the entry, the field, what was
+// found (never a secret) and what to write instead, and all of them come at once.
+package config
+
+import (
+	"encoding/json"
+	"net/netip"
+	"net/url"
+	"time"
+)
+
+// Config is everything an operator can set, checked and with defaults filled in.
+type Config struct {
+	Port    int
+	BaseURL *url.URL // with trailing slash; its path is "/" or "/login/" …
+	Title   string
+	// AllowedOrigins may call the API with credentials and open the WebSocket;
+	// the origin of BaseURL is the first of them. Each is scheme://host[:port] in lower case.
+	AllowedOrigins                     []string
+	Env                                string // "production", "development" or "test"
+	ImprintURL, PrivacyURL, SourcesURL string
+
+	// DataDir holds the database and the generated secret (DATA_DIR, default ./data).
+	DataDir string
+	// SessionSecrets: the first signs, all verify.
+	SessionSecrets         []string
+	CookieMaxDays          int
+	ExpiryWarningThreshold time.Duration // SESSION_EXPIRATION_MESSAGE_THRESHOLD, minutes in the file
+	ExpiryWarningInterval  time.Duration // SESSION_EXPIRATION_MESSAGE_INTERVAL, minutes in the file
+
+	RateLimitWindow time.Duration
+	RateLimitMax    int
+	// TrustedProxies are the networks whose X-Forwarded-For is believed (TRUSTED_PROXIES).
+	TrustedProxies []netip.Prefix
+
+	JWTPrivateKeyPath, JWTPublicKeyPath string
+	JWTAlgorithm                        string
+	JWTExpiresIn                        time.Duration
+
+	ProvidersPath, ApplicationsPath string
+	Providers                       []Provider
+	Applications                    []Application
+
+	Verbosity string // "log", "warn" or "error"
+
+	// TLSCertPath and TLSKeyPath: both set means that the program serves TLS itself.
+	TLSCertPath, TLSKeyPath string
+	// MetricsAddr is the address of its own on which /metrics is served (METRICS_ADDR,
+	// such as 127.0.0.1:9464); MetricsToken guards /metrics on the main port (METRICS_TOKEN).
+	// Both empty: no metrics.
+	MetricsAddr, MetricsToken string
+
+	// Limits of the WebSocket.
+	MaxSocketsPerSession int           // SOCKETS_PER_SESSION, default 5000
+	MaxSocketsPerAddress int           // SOCKETS_PER_ADDRESS, default 10000
+	MaxSocketMessage     int64         // SOCKET_MESSAGE_BYTES, default 16384
+	SocketIdleTimeout    time.Duration // SOCKET_IDLE_SECONDS, default 120: a socket of no session that says nothing
+
+	// Dir is the working directory: where templates/ and static/ may override the
+	// built-in files, and what relative paths in the files are relative to.
+	Dir string
+}
+
+// Provider is one entry of providers.json.
+type Provider struct {
+	ID       string `json:"id"`
+	Strategy string `json:"strategy"`
+	Name     string `json:"name"`
+	// Template builds an identity's URI from its profile: https://github.com/{username}
+	Template             string          `json:"template,omitempty"`
+	CredentialsNecessary bool            `json:"credentialsNecessary,omitempty"`
+	Options              json.RawMessage `json:"options,omitempty"`
+	Image                string          `json:"image,omitempty"`
+	URL                  string          `json:"url,omitempty"`
+	Disabled             bool            `json:"disabled,omitempty"`
+}
+
+// Application is one entry of applications.json, most specific URL first.
+type Application struct {
+	URL  string `json:"url"`
+	Name string `json:"name"`
+}

@@ -1,0 +1,139 @@
+// Package identity is who people are: accounts, the identities linked to them, and
+// the rules of linking, merging, disconnecting and deleting. One rule set serves
+// every strategy alike.
+//
+// An account is one document, and the keys of its identities are unique keys of
+// that document, so no identity is ever on two accounts. A merge turns the absorbed
+// account into a tombstone that points at the survivor and keeps holding the keys
+// of its identities; see merge.go for why a crash at any point heals.
+package identity
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// Identity is somebody's account at a provider, linked to an Account here.
+type Identity struct {
+	ID       string `json:"id"`
+	URI      string `json:"uri,omitempty"`
+	Name     string `json:"name,omitempty"`
+	Username string `json:"username,omitempty"`
+}
+
+// User is an account as tokens, events and the API show it.
+type User struct {
+	ID         string              `json:"_id"`
+	URI        string              `json:"uri"`
+	Name       string              `json:"name"`
+	Identities map[string]Identity `json:"identities"`
+	Merged     []string            `json:"merged"`
+}
+
+// Usage tells when an account was made and last signed in to.
+type Usage struct {
+	Created  time.Time `json:"created"`
+	LastUsed time.Time `json:"lastUsed"`
+}
+
+// UserWithUsage is a User as HTTP answers show it.
+type UserWithUsage struct {
+	User
+	Usage Usage `json:"usage"`
+}
+
+// Account is one person as the store keeps them.
+type Account struct {
+	ID   string `json:"_id"`
+	URI  string `json:"uri"`
+	Name string `json:"name"`
+	// Identities by the id of their provider.
+	Identities map[string]Identity `json:"identities"`
+	// Merged are the URIs of accounts that this one has absorbed.
+	Merged   []string  `json:"merged"`
+	Created  time.Time `json:"created"`
+	LastUsed time.Time `json:"lastUsed"`
+
+	// MergedInto is the id of the account that has absorbed this one; the document
+	// is then a tombstone that keeps what an undo needs.
+	MergedInto string     `json:"mergedInto,omitempty"`
+	MergedAt   *time.Time `json:"mergedAt,omitempty"`
+	// Held tells, by provider, which tombstone holds the unique key of an identity
+	// that came with a merge; identities not in it are held by this document.
+	Held map[string]string `json:"held,omitempty"`
+	// Deleted marks an account whose removal has been decided and is being carried out.
+	Deleted bool `json:"deleted,omitempty"`
+	// Absorbed are the accounts this one has absorbed, for the time in which that can be undone.
+	Absorbed []Absorbed `json:"absorbed,omitempty"`
+	// Intent is a change that spans two documents and has been begun.
+	Intent *Intent `json:"intent,omitempty"`
+}
+
+// Absorbed is an account that was merged into another.
+type Absorbed struct {
+	ID        string    `json:"id"`
+	URI       string    `json:"uri"`
+	Name      string    `json:"name"`
+	Providers []string  `json:"providers"`
+	At        time.Time `json:"at"`
+}
+
+// Intent is half of a change that spans two documents: written first, finished by
+// whoever sees it next.
+type Intent struct {
+	// Kind is "merge" (absorb Other) or "undo" (let Other go again).
+	Kind  string `json:"kind"`
+	Other string `json:"other"`
+	// Providers are those whose identities go back to Other, for "undo".
+	Providers []string `json:"providers,omitempty"`
+}
+
+// User is the account as everybody but the store sees it.
+func (a Account) User() User {
+	u := User{ID: a.ID, URI: a.URI, Name: a.Name, Identities: a.Identities, Merged: a.Merged}
+	if u.Identities == nil {
+		u.Identities = map[string]Identity{}
+	}
+	if u.Merged == nil {
+		u.Merged = []string{}
+	}
+	return u
+}
+
+// UserWithUsage is the account as HTTP answers show it.
+func (a Account) UserWithUsage() UserWithUsage {
+	return UserWithUsage{User: a.User(), Usage: Usage{Created: a.Created, LastUsed: a.LastUsed}}
+}
+
+// clone returns a copy that shares nothing with a, so that an account from the
+// cache is never changed in place.
+func (a Account) clone() Account {
+	a.Identities = maps.Clone(a.Identities)
+	if a.Identities == nil {
+		a.Identities = map[string]Identity{}
+	}
+	a.Held = maps.Clone(a.Held)
+	a.Merged = slices.Clone(a.Merged)
+	a.Absorbed = slices.Clone(a.Absorbed)
+	return a
+}
+
+// Providers lists the providers of the account's identities in alphabetical order.
+func (a Account) Providers() []string {
+	return slices.Sorted(maps.Keys(a.Identities))
+}
+
+// shared lists the providers at which both accounts have an identity.
+func shared(a, b Account) []string {
+	return slices.DeleteFunc(a.Providers(), func(provider string) bool {
+		_, both := b.Identities[provider]
+		return !both
+	})
+}
+
+// has tells whether the identity is one of the account's own.
+func (a Account) has(provider, id string) bool {
+	own, ok := a.Identities[provider]
+	return ok && own.ID == id
+}

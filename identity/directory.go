@@ -1,0 +1,532 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"login-server/store"
+)
+
+// Errors of the Directory, possibly wrapped.
+var (
+	// ErrNotFound: nobody has this id or identity.
+	ErrNotFound = store.ErrNotFound
+	// ErrLastIdentity: an account keeps at least one identity, or nobody could ever sign in to it.
+	ErrLastIdentity = errors.New("the last identity cannot be disconnected")
+	// ErrNotLinked: the account has no identity at that provider.
+	ErrNotLinked = errors.New("no identity at this provider")
+	// ErrBusy: another merge of one of the two accounts is under way; try again.
+	ErrBusy = errors.New("another change of these accounts is under way")
+	// ErrUndoExpired: the merge is unknown or too long ago to be undone.
+	ErrUndoExpired = errors.New("this merge can no longer be undone")
+	// ErrUndoImpossible: one of the two accounts would be left without an identity.
+	ErrUndoImpossible = errors.New("undoing this merge would leave an account without identity")
+	// ErrNameEmpty, ErrNameLong and ErrNameControl: what is wrong with a name.
+	ErrNameEmpty   = errors.New("the name is empty")
+	ErrNameLong    = fmt.Errorf("the name has more than %d characters", MaxName)
+	ErrNameControl = errors.New("the name contains control characters")
+	// ErrProfile: a provider has vouched for somebody without a usable id.
+	ErrProfile = errors.New("profile without a usable id")
+)
+
+// MaxName is how many characters a name may have.
+const MaxName = 200
+
+// UndoPeriod is how long a merge can be undone.
+const UndoPeriod = 7 * 24 * time.Hour
+
+// OwnedError says that an identity belongs to another account, which shares no
+// provider with the own one: the two can be merged.
+type OwnedError struct{ Owner Account }
+
+func (e *OwnedError) Error() string { return "identity belongs to another account" }
+
+// SharedError says that two accounts cannot become one because both have an
+// identity at the same providers.
+type SharedError struct{ Providers []string }
+
+func (e *SharedError) Error() string {
+	return "both accounts have an identity at " + strings.Join(e.Providers, ", ")
+}
+
+// Directory keeps accounts. It is safe for concurrent use, also by several
+// processes on one store.
+type Directory struct {
+	accounts *store.Collection[Account]
+	cache    *store.Cache[store.Item[Account]]
+	baseURL  string
+	now      func() time.Time
+	newID    func() string
+	changed  func(ids ...string)
+}
+
+// Options are what a Directory needs beside the store.
+type Options struct {
+	// BaseURL is the prefix of account URIs, with trailing slash.
+	BaseURL string
+	Now     func() time.Time
+	// NewID returns a fresh UUID.
+	NewID func() string
+	// Changed is told the ids of accounts after each write that others may want
+	// to know of; nil is allowed.
+	Changed func(ids ...string)
+	// CacheSize and CacheAge bound what is kept in memory.
+	CacheSize int
+	CacheAge  time.Duration
+}
+
+// NewDirectory returns the directory of the accounts in engine.
+func NewDirectory(engine store.Engine, o Options) *Directory {
+	if o.Changed == nil {
+		o.Changed = func(...string) {}
+	}
+	return &Directory{
+		accounts: store.NewCollection(engine, "user", index),
+		cache:    store.NewCache[store.Item[Account]](o.CacheSize, o.CacheAge, o.Now),
+		baseURL:  o.BaseURL,
+		now:      o.Now,
+		newID:    o.NewID,
+		changed:  o.Changed,
+	}
+}
+
+// Look-up keys of accounts.
+const (
+	keyLive      = "live"      // neither tombstone nor deleted
+	keyIntent    = "intent"    // has an unfinished change
+	keyDeleted   = "deleted"   // removal under way
+	keyTombstone = "tombstone" // absorbed by another account
+)
+
+func keyIdentity(provider, id string) string { return "identity:" + provider + ":" + id }
+func keyProvider(provider string) string     { return "provider:" + provider }
+func keyMerged(uri string) string            { return "merged:" + uri }
+func keyInto(id string) string               { return "into:" + id }
+
+func index(a Account) store.Index {
+	var ix store.Index
+	if a.Deleted {
+		ix.Keys = []string{keyDeleted}
+		return ix
+	}
+	for provider, id := range a.Identities {
+		if a.Held[provider] == "" {
+			ix.Unique = append(ix.Unique, keyIdentity(provider, id.ID))
+		}
+	}
+	if a.MergedInto != "" {
+		ix.Keys = []string{keyTombstone, keyInto(a.MergedInto)}
+		return ix
+	}
+	ix.Keys = append(ix.Keys, keyLive)
+	if a.Intent != nil {
+		ix.Keys = append(ix.Keys, keyIntent)
+	}
+	for provider := range a.Identities {
+		ix.Keys = append(ix.Keys, keyProvider(provider))
+	}
+	for _, uri := range a.Merged {
+		ix.Keys = append(ix.Keys, keyMerged(uri))
+	}
+	return ix
+}
+
+// Forget drops what is kept in memory of an account, after another node has changed it.
+func (d *Directory) Forget(id string) { d.cache.Forget(id) }
+
+// ForgetAll drops everything that is kept in memory.
+func (d *Directory) ForgetAll() { d.cache.Clear() }
+
+// wrote makes a write known: readers on this node see it from now on, the others are told.
+func (d *Directory) wrote(ids ...string) {
+	for _, id := range ids {
+		d.cache.Forget(id)
+	}
+	d.changed(ids...)
+}
+
+// Get returns the live account with an id, or the one that has absorbed it.
+// The caller must not change what the account's fields point to.
+func (d *Directory) Get(ctx context.Context, id string) (Account, error) {
+	item, err := d.live(ctx, id, func(ctx context.Context, id string) (store.Item[Account], error) {
+		return d.cache.Get(ctx, id, d.accounts.Get)
+	})
+	return item.Value, err
+}
+
+// live follows an id to its live account, finishing what it finds half done.
+func (d *Directory) live(ctx context.Context, id string, get func(context.Context, string) (store.Item[Account], error)) (store.Item[Account], error) {
+	for {
+		item, err := get(ctx, id)
+		switch {
+		case err != nil:
+			return item, err
+		case item.Value.Deleted:
+			return item, ErrNotFound
+		case item.Value.Intent != nil:
+			if err := d.settle(ctx, id); err != nil {
+				return item, err
+			}
+		case item.Value.MergedInto != "":
+			restored, err := d.restoreOrphan(ctx, item)
+			if err != nil {
+				return item, err
+			}
+			if !restored {
+				id = item.Value.MergedInto
+			}
+		default:
+			return item, nil
+		}
+	}
+}
+
+// Locate returns the account that answers to /users/{id} today, and whether that
+// is another one than asked for because the account was merged.
+func (d *Directory) Locate(ctx context.Context, id string) (a Account, moved bool, err error) {
+	a, err = d.Get(ctx, id)
+	if err == nil {
+		return a, a.ID != id, nil
+	}
+	if !errors.Is(err, ErrNotFound) {
+		return a, false, err
+	}
+	// Accounts taken over from elsewhere know their former URIs but have no tombstones.
+	for item, err := range d.accounts.All(ctx, store.Query{Key: keyMerged(d.baseURL + "users/" + id)}) {
+		return item.Value, true, err
+	}
+	return a, false, ErrNotFound
+}
+
+// Owner returns the live account that an identity is linked to, or ErrNotFound.
+func (d *Directory) Owner(ctx context.Context, provider, id string) (Account, error) {
+	for {
+		holder, err := d.accounts.GetUnique(ctx, keyIdentity(provider, id))
+		if err != nil {
+			return Account{}, err
+		}
+		item, err := d.live(ctx, holder.ID, d.accounts.Get)
+		switch {
+		case errors.Is(err, ErrNotFound) && holder.Value.MergedInto != "":
+			// The account that had absorbed the holder is deleted, and with it this identity.
+		case err != nil:
+			return Account{}, err
+		case item.Value.has(provider, id):
+			return item.Value, nil
+		}
+		// The key outlives the identity: it was disconnected from the account that
+		// had absorbed the holder. An account that is not merged holds just what it has.
+		if err := d.release(ctx, holder, provider); err != nil {
+			return Account{}, err
+		}
+	}
+}
+
+// release gives up the key of an identity that a tombstone still holds. If the
+// holder has changed meanwhile nothing is done; the caller looks again.
+func (d *Directory) release(ctx context.Context, holder store.Item[Account], provider string) error {
+	if holder.Value.MergedInto == "" {
+		return nil
+	}
+	holder.Value = holder.Value.clone()
+	delete(holder.Value.Identities, provider)
+	_, err := d.accounts.Replace(ctx, holder)
+	if errors.Is(err, store.ErrConflict) || errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	d.cache.Forget(holder.ID)
+	return err
+}
+
+// update changes a live account. change works on a copy and may run several times.
+func (d *Directory) update(ctx context.Context, id string, change func(*Account) error) (Account, error) {
+	for {
+		item, err := d.live(ctx, id, d.accounts.Get)
+		if err != nil {
+			return Account{}, err
+		}
+		item.Value = item.Value.clone()
+		if err := change(&item.Value); err != nil {
+			return item.Value, err
+		}
+		item, err = d.accounts.Replace(ctx, item)
+		if errors.Is(err, store.ErrConflict) {
+			continue
+		}
+		if err == nil {
+			d.wrote(item.ID)
+		}
+		return item.Value, err
+	}
+}
+
+// identity makes what is kept of a profile.
+func (p Profile) identity() Identity {
+	return Identity{ID: p.ID, URI: p.URI, Name: p.Name, Username: p.Username}
+}
+
+func (p Profile) check() error {
+	if p.Provider == "" || p.ID == "" || len(p.ID) > 512 || !utf8.ValidString(p.ID) {
+		return fmt.Errorf("%w: provider %q", ErrProfile, p.Provider)
+	}
+	return nil
+}
+
+// accountName is how somebody is called who has just come: by the profile's name,
+// else username@provider, else id@provider.
+func (p Profile) accountName() string {
+	for _, name := range []string{p.Name, p.Username + "@" + p.Provider, p.ID + "@" + p.Provider} {
+		if strings.HasPrefix(name, "@") {
+			continue
+		}
+		name = strings.Map(func(r rune) rune {
+			if unicode.IsControl(r) {
+				return -1
+			}
+			return r
+		}, strings.ToValidUTF8(name, ""))
+		if runes := []rune(name); len(runes) > MaxName {
+			name = string(runes[:MaxName])
+		}
+		if name = strings.TrimSpace(name); name != "" {
+			return name
+		}
+	}
+	return p.Provider
+}
+
+// SignIn returns the account that the profile's identity is linked to, and makes
+// one when there is none. Any number of first sign-ins at once make one account.
+func (d *Directory) SignIn(ctx context.Context, p Profile) (a Account, created bool, err error) {
+	if err := p.check(); err != nil {
+		return Account{}, false, err
+	}
+	for {
+		owner, err := d.Owner(ctx, p.Provider, p.ID)
+		switch {
+		case err == nil:
+			a, err = d.touch(ctx, owner.ID, p)
+			if errors.Is(err, ErrNotLinked) || errors.Is(err, ErrNotFound) {
+				continue // it was disconnected, or the account deleted, just now
+			}
+			return a, false, err
+		case !errors.Is(err, ErrNotFound):
+			return Account{}, false, err
+		}
+		id, now := d.newID(), d.now()
+		a = Account{
+			ID:         id,
+			URI:        d.baseURL + "users/" + id,
+			Name:       p.accountName(),
+			Identities: map[string]Identity{p.Provider: p.identity()},
+			Merged:     []string{},
+			Created:    now,
+			LastUsed:   now,
+		}
+		_, err = d.accounts.Insert(ctx, id, a)
+		if errors.Is(err, store.ErrExists) {
+			continue // a sign-in at the same time was faster
+		}
+		if err == nil {
+			d.wrote(id)
+		}
+		return a, true, err
+	}
+}
+
+// touch notes a sign-in and takes over what the provider says of the identity today.
+func (d *Directory) touch(ctx context.Context, id string, p Profile) (Account, error) {
+	return d.update(ctx, id, func(a *Account) error {
+		if !a.has(p.Provider, p.ID) {
+			return ErrNotLinked
+		}
+		a.Identities[p.Provider] = p.identity()
+		a.LastUsed = d.now()
+		return nil
+	})
+}
+
+// Link adds the profile's identity to an account; linking it again changes nothing.
+//
+// It returns *SharedError when the account has another identity at that provider,
+// or when the identity's owner and the account share a provider, and *OwnedError
+// when the identity belongs to an account that could be merged.
+func (d *Directory) Link(ctx context.Context, id string, p Profile) (Account, error) {
+	if err := p.check(); err != nil {
+		return Account{}, err
+	}
+	for {
+		own, err := d.Get(ctx, id)
+		if err != nil {
+			return Account{}, err
+		}
+		owner, err := d.Owner(ctx, p.Provider, p.ID)
+		switch {
+		case err == nil && owner.ID == own.ID:
+			a, err := d.touch(ctx, own.ID, p)
+			if errors.Is(err, ErrNotLinked) {
+				continue
+			}
+			return a, err
+		case err == nil:
+			if both := shared(own, owner); len(both) > 0 {
+				return Account{}, &SharedError{Providers: both}
+			}
+			return Account{}, &OwnedError{Owner: owner}
+		case !errors.Is(err, ErrNotFound):
+			return Account{}, err
+		}
+		a, err := d.update(ctx, own.ID, func(a *Account) error {
+			if old, ok := a.Identities[p.Provider]; ok && old.ID != p.ID {
+				return &SharedError{Providers: []string{p.Provider}}
+			}
+			a.Identities[p.Provider] = p.identity()
+			delete(a.Held, p.Provider)
+			a.LastUsed = d.now()
+			return nil
+		})
+		if errors.Is(err, store.ErrExists) {
+			continue // somebody has taken the identity meanwhile
+		}
+		return a, err
+	}
+}
+
+// Disconnect removes the identity at a provider from an account. The last one
+// stays: ErrLastIdentity. ErrNotLinked if there is none.
+func (d *Directory) Disconnect(ctx context.Context, id, provider string) (Account, error) {
+	var gone Identity
+	var holder string
+	a, err := d.update(ctx, id, func(a *Account) error {
+		var ok bool
+		if gone, ok = a.Identities[provider]; !ok {
+			return ErrNotLinked
+		}
+		if len(a.Identities) == 1 {
+			return ErrLastIdentity
+		}
+		holder = a.Held[provider]
+		delete(a.Identities, provider)
+		delete(a.Held, provider)
+		return nil
+	})
+	if err != nil || holder == "" {
+		return a, err
+	}
+	// The identity is free already as far as Owner is concerned; this tidies up.
+	if item, err := d.accounts.GetUnique(ctx, keyIdentity(provider, gone.ID)); err == nil && item.ID == holder {
+		_ = d.release(ctx, item, provider)
+	}
+	return a, nil
+}
+
+// CheckName returns the name as it would be kept, or what is wrong with it.
+func CheckName(name string) (string, error) {
+	if !utf8.ValidString(name) {
+		return "", ErrNameControl
+	}
+	name = strings.TrimSpace(name)
+	switch {
+	case name == "":
+		return "", ErrNameEmpty
+	case utf8.RuneCountInString(name) > MaxName:
+		return "", ErrNameLong
+	}
+	for _, r := range name {
+		// Cf covers the marks that turn the direction of text; joiners are part of names.
+		if unicode.IsControl(r) || (unicode.Is(unicode.Cf, r) && r != '\u200c' && r != '\u200d') || r == '\u2028' || r == '\u2029' {
+			return "", ErrNameControl
+		}
+	}
+	return name, nil
+}
+
+// Rename gives an account another name; errors are those of CheckName.
+func (d *Directory) Rename(ctx context.Context, id, name string) (Account, error) {
+	name, err := CheckName(name)
+	if err != nil {
+		return Account{}, err
+	}
+	return d.update(ctx, id, func(a *Account) error {
+		a.Name = name
+		return nil
+	})
+}
+
+// Delete removes an account and the tombstones of those it has absorbed. Its
+// identities are free at once, even if the rest has to be finished by Heal.
+func (d *Directory) Delete(ctx context.Context, id string) error {
+	a, err := d.update(ctx, id, func(a *Account) error {
+		// Nothing but the id stays, so that whoever holds an older version fails to write it.
+		*a = Account{ID: a.ID, Deleted: true}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := d.remove(ctx, a.ID); err != nil {
+		return err
+	}
+	d.wrote(a.ID)
+	return nil
+}
+
+// remove deletes the documents of a deleted account, the tombstones first, for
+// they are found through it.
+func (d *Directory) remove(ctx context.Context, id string) error {
+	for item, err := range d.accounts.All(ctx, store.Query{Key: keyInto(id)}) {
+		if err != nil {
+			return err
+		}
+		if err := d.remove(ctx, item.ID); err != nil {
+			return err
+		}
+	}
+	err := d.accounts.Delete(ctx, id)
+	d.cache.Forget(id)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// List returns one page of live accounts in the order of their ids.
+func (d *Directory) List(ctx context.Context, after string, limit int) ([]Account, error) {
+	items, err := d.accounts.Find(ctx, store.Query{Key: keyLive, After: after, Limit: limit})
+	accounts := make([]Account, len(items))
+	for i, item := range items {
+		accounts[i] = item.Value
+	}
+	return accounts, err
+}
+
+// Count tells how many accounts there are; with a provider, how many have an
+// identity there.
+func (d *Directory) Count(ctx context.Context, provider string) (int, error) {
+	if provider == "" {
+		return d.accounts.Count(ctx, keyLive)
+	}
+	return d.accounts.Count(ctx, keyProvider(provider))
+}
+
+// Former returns what is still kept of the accounts that this one has absorbed,
+// directly or through another.
+func (d *Directory) Former(ctx context.Context, id string) ([]Account, error) {
+	var former []Account
+	for item, err := range d.accounts.All(ctx, store.Query{Key: keyInto(id)}) {
+		if err != nil {
+			return nil, err
+		}
+		before, err := d.Former(ctx, item.ID)
+		if err != nil {
+			return nil, err
+		}
+		former = append(append(former, item.Value), before...)
+	}
+	return former, nil
+}

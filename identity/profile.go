@@ -1,0 +1,16 @@
+package identity
+
+// Profile is what a provider vouches for after somebody has signed in with it.
+//
+// ID never changes and is never given to somebody else; Name and Username are for
+// display and never used to find a user.
+type Profile struct {
+	// Provider is the id of the provider in providers.json.
+	Provider string
+	// ID names the person at the provider.
+	ID string
+	// Name and Username may be empty.
+	Name, Username string
+	// URI of the identity, such as https://github.com/ada; may be empty.
+	URI string
+}

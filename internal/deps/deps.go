@@ -1,0 +1,33 @@
+// Package deps is scaffolding that keeps modules in go.mod while rooms are being built.
+package deps
+
+import (
+	_ "github.com/alecthomas/kong"
+	_ "github.com/alexedwards/argon2id"
+	_ "github.com/caarlos0/env/v11"
+	_ "github.com/chromedp/chromedp"
+	_ "github.com/coder/websocket"
+	_ "github.com/getkin/kin-openapi/openapi3"
+	_ "github.com/go-chi/chi/v5"
+	_ "github.com/go-chi/chi/v5/middleware"
+	_ "github.com/go-chi/cors"
+	_ "github.com/go-ldap/ldap/v3"
+	_ "github.com/golang-jwt/jwt/v5"
+	_ "github.com/google/go-cmp/cmp"
+	_ "github.com/google/uuid"
+	_ "github.com/gorilla/securecookie"
+	_ "github.com/hashicorp/golang-lru/v2"
+	_ "github.com/joho/godotenv"
+	_ "github.com/lestrrat-go/jwx/v2/jwk"
+	_ "github.com/lestrrat-go/jwx/v2/jws"
+	_ "github.com/mileusna/useragent"
+	_ "github.com/nicksnyder/go-i18n/v2/i18n"
+	_ "github.com/prometheus/client_golang/prometheus/promhttp"
+	_ "github.com/rogpeppe/go-internal/testscript"
+	_ "github.com/ulule/limiter/v3/drivers/store/memory"
+	_ "golang.org/x/crypto/bcrypt"
+	_ "golang.org/x/net/publicsuffix"
+	_ "golang.org/x/term"
+	_ "golang.org/x/text/language"
+	_ "modernc.org/sqlite"
+)

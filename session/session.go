@@ -1,0 +1,320 @@
+// Package session is which browser belongs to whom: sessions, their cookies, and
+// the history of sign-ins.
+//
+// A session has a handle and a secret. The handle names it in tokens, events and
+// pages, never changes and opens nothing. The secret is in the cookie only, is
+// stored as its SHA-256, and is replaced whenever the session's privilege changes.
+// A browser in which nobody has signed in has a signed cookie with a handle and no
+// document: anonymous visitors cost no write.
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"slices"
+	"time"
+
+	"login-server/store"
+)
+
+// ErrNotFound: there is no such session, or it is somebody else's.
+var ErrNotFound = store.ErrNotFound
+
+// touchInterval is how often the rolling expiry of a session is written at the most.
+const touchInterval = time.Minute
+
+// Session is a browser in which somebody has signed in.
+type Session struct {
+	// Handle names the session and opens nothing.
+	Handle string `json:"handle"`
+	// Secret is the SHA-256 of the secret in the cookie.
+	Secret []byte `json:"secret"`
+	// UserID is the account that signed in; if it was merged since, the account
+	// is found through it.
+	UserID string `json:"userId"`
+	// Provider is where the person has last proved who they are, at AuthTime.
+	Provider string    `json:"provider"`
+	AuthTime time.Time `json:"authTime"`
+	// Application is the name of the application that sent the person.
+	Application string `json:"application,omitempty"`
+	// Address and UserAgent are those of the sign-in.
+	Address   string    `json:"address,omitempty"`
+	UserAgent string    `json:"userAgent,omitempty"`
+	Created   time.Time `json:"created"`
+	LastSeen  time.Time `json:"lastSeen"`
+	Expires   time.Time `json:"expires"`
+}
+
+// SignIn is one entry of somebody's history.
+type SignIn struct {
+	UserID      string    `json:"userId"`
+	At          time.Time `json:"at"`
+	Provider    string    `json:"provider"`
+	Application string    `json:"application,omitempty"`
+	Address     string    `json:"address,omitempty"`
+	UserAgent   string    `json:"userAgent,omitempty"`
+	// Result is "ok".
+	Result string `json:"result"`
+}
+
+// historyPeriod is how long the history of sign-ins is kept.
+const historyPeriod = 90 * 24 * time.Hour
+
+// Manager keeps sessions. It is safe for concurrent use.
+type Manager struct {
+	sessions *store.Collection[Session]
+	history  *store.Collection[SignIn]
+	cache    *store.Cache[store.Item[Session]]
+	cookie   cookie
+	lifetime time.Duration
+	now      func() time.Time
+	changed  func(handle string, removed bool)
+}
+
+// Options are what a Manager needs beside the store.
+type Options struct {
+	Cookie CookieOptions
+	// Lifetime is how long a session lives after it was last used.
+	Lifetime time.Duration
+	Now      func() time.Time
+	// Changed is told the handle of a session after a write that others may want to
+	// know of; removed tells that it was ended from elsewhere, not by signing out.
+	// nil is allowed.
+	Changed func(handle string, removed bool)
+	// CacheSize and CacheAge bound what is kept in memory.
+	CacheSize int
+	CacheAge  time.Duration
+}
+
+// NewManager returns the manager of the sessions in engine.
+func NewManager(engine store.Engine, o Options) *Manager {
+	if o.Changed == nil {
+		o.Changed = func(string, bool) {}
+	}
+	return &Manager{
+		sessions: store.NewCollection(engine, "session", func(s Session) store.Index {
+			return store.Index{Keys: []string{keyUser(s.UserID)}, Expires: s.Expires}
+		}),
+		history: store.NewCollection(engine, "signin", func(s SignIn) store.Index {
+			return store.Index{Keys: []string{keyUser(s.UserID)}, Expires: s.At.Add(historyPeriod)}
+		}),
+		cache:    store.NewCache[store.Item[Session]](o.CacheSize, o.CacheAge, o.Now),
+		cookie:   newCookie(o.Cookie, o.Lifetime),
+		lifetime: o.Lifetime,
+		now:      o.Now,
+		changed:  o.Changed,
+	}
+}
+
+func keyUser(id string) string { return "user:" + id }
+
+// Forget drops what is kept in memory of a session, after another node has changed it.
+func (m *Manager) Forget(handle string) { m.cache.Forget(handle) }
+
+// ForgetAll drops everything that is kept in memory.
+func (m *Manager) ForgetAll() { m.cache.Clear() }
+
+func (m *Manager) wrote(handle string, removed bool) {
+	m.cache.Forget(handle)
+	m.changed(handle, removed)
+}
+
+// Get returns the session of a handle, or ErrNotFound. Knowing a handle proves
+// nothing: who comes with a cookie is Visit's to tell.
+func (m *Manager) Get(ctx context.Context, handle string) (Session, error) {
+	item, err := m.cache.Get(ctx, handle, m.sessions.Get)
+	if err == nil && !m.now().Before(item.Value.Expires) {
+		return Session{}, ErrNotFound
+	}
+	return item.Value, err
+}
+
+// NewHandle returns the handle of a session that does not exist yet.
+func NewHandle() string { return base64.RawURLEncoding.EncodeToString(random(16)) }
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails: it ends the program instead
+	return b
+}
+
+func hash(secret []byte) []byte {
+	sum := sha256.Sum256(secret)
+	return sum[:]
+}
+
+func (s Session) opensWith(secret []byte) bool {
+	return subtle.ConstantTimeCompare(s.Secret, hash(secret)) == 1
+}
+
+// Login says who has signed in, and from where.
+type Login struct {
+	UserID, Provider, Application, Address, UserAgent string
+}
+
+// begin stores the session of a login under the visit's handle if that is free,
+// with a new secret, and the entry in the history.
+func (m *Manager) begin(ctx context.Context, v Visit, l Login) (Session, []byte, error) {
+	now, secret := m.now(), random(32)
+	s := Session{
+		Handle: v.Handle, Secret: hash(secret), UserID: l.UserID, Provider: l.Provider, AuthTime: now,
+		Application: l.Application, Address: l.Address, UserAgent: l.UserAgent,
+		Created: now, LastSeen: now, Expires: now.Add(m.lifetime),
+	}
+	if s.Handle == "" {
+		s.Handle = NewHandle()
+	}
+	_, err := m.sessions.Insert(ctx, s.Handle, s)
+	if errors.Is(err, store.ErrExists) {
+		// Somebody has signed in with a copy of the same anonymous cookie: that
+		// session is theirs, this one gets a handle of its own.
+		s.Handle = NewHandle()
+		_, err = m.sessions.Insert(ctx, s.Handle, s)
+	}
+	if err != nil {
+		return Session{}, nil, err
+	}
+	m.wrote(s.Handle, false)
+	return s, secret, nil
+}
+
+// renew replaces the secret of a session after its privilege has changed.
+func (m *Manager) renew(ctx context.Context, handle string, l Login) (Session, []byte, error) {
+	secret := random(32)
+	item, err := m.sessions.Update(ctx, handle, func(s *Session) error {
+		now := m.now()
+		s.Secret, s.Provider, s.AuthTime = hash(secret), l.Provider, now
+		s.LastSeen, s.Expires = now, now.Add(m.lifetime)
+		s.UserID = l.UserID
+		return nil
+	})
+	if err != nil {
+		return Session{}, nil, err
+	}
+	m.wrote(handle, false)
+	return item.Value, secret, nil
+}
+
+// note adds a sign-in to the history.
+func (m *Manager) note(ctx context.Context, l Login) error {
+	now := m.now()
+	// The id begins with the time, so that the history is in its order.
+	id := base64.RawURLEncoding.EncodeToString(random(9))
+	_, err := m.history.Insert(ctx, now.UTC().Format("20060102T150405.000")+"-"+id, SignIn{
+		UserID: l.UserID, At: now, Provider: l.Provider, Application: l.Application,
+		Address: l.Address, UserAgent: l.UserAgent, Result: "ok",
+	})
+	return err
+}
+
+// touch rolls the expiry of a session. False means that nothing was to be done,
+// or that the secret does not open it any more.
+func (m *Manager) touch(ctx context.Context, handle string, secret []byte) (bool, error) {
+	now := m.now()
+	_, err := m.sessions.Update(ctx, handle, func(s *Session) error {
+		if !s.opensWith(secret) || now.Sub(s.LastSeen) < touchInterval {
+			return ErrNotFound
+		}
+		s.LastSeen, s.Expires = now, now.Add(m.lifetime)
+		return nil
+	})
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	if err == nil {
+		m.cache.Forget(handle)
+	}
+	return err == nil, err
+}
+
+// Of returns the sessions of accounts, the one used last first.
+func (m *Manager) Of(ctx context.Context, userIDs ...string) ([]Session, error) {
+	var found []Session
+	for _, id := range userIDs {
+		for item, err := range m.sessions.All(ctx, store.Query{Key: keyUser(id)}) {
+			if err != nil {
+				return nil, err
+			}
+			found = append(found, item.Value)
+		}
+	}
+	slices.SortFunc(found, func(a, b Session) int { return b.LastSeen.Compare(a.LastSeen) })
+	return found, nil
+}
+
+// Remove ends a session of one of the accounts; ErrNotFound if it is not theirs.
+func (m *Manager) Remove(ctx context.Context, handle string, userIDs ...string) error {
+	item, err := m.sessions.Get(ctx, handle)
+	if err != nil {
+		return err
+	}
+	for _, id := range userIDs {
+		if item.Value.UserID == id {
+			if err := m.sessions.Delete(ctx, handle); err != nil {
+				return err
+			}
+			m.wrote(handle, true)
+			return nil
+		}
+	}
+	return ErrNotFound
+}
+
+// RemoveAll ends all sessions of the accounts but the one to keep, which may be
+// empty. It returns the handles of those that are gone.
+func (m *Manager) RemoveAll(ctx context.Context, keep string, userIDs ...string) ([]string, error) {
+	sessions, err := m.Of(ctx, userIDs...)
+	if err != nil {
+		return nil, err
+	}
+	var gone []string
+	for _, s := range sessions {
+		if s.Handle == keep {
+			continue
+		}
+		if err := m.sessions.Delete(ctx, s.Handle); err != nil && !errors.Is(err, ErrNotFound) {
+			return gone, err
+		}
+		m.wrote(s.Handle, true)
+		gone = append(gone, s.Handle)
+	}
+	return gone, nil
+}
+
+// History returns the latest sign-ins of accounts, newest first.
+func (m *Manager) History(ctx context.Context, limit int, userIDs ...string) ([]SignIn, error) {
+	var entries []SignIn
+	for _, id := range userIDs {
+		items, err := m.history.Find(ctx, store.Query{Key: keyUser(id), Descending: true, Limit: limit})
+		if err != nil {
+			return nil, err
+		}
+		for _, item := range items {
+			entries = append(entries, item.Value)
+		}
+	}
+	slices.SortFunc(entries, func(a, b SignIn) int { return b.At.Compare(a.At) })
+	return entries[:min(limit, len(entries))], nil
+}
+
+// DeleteHistory removes the history of accounts.
+func (m *Manager) DeleteHistory(ctx context.Context, userIDs ...string) error {
+	for _, id := range userIDs {
+		for item, err := range m.history.All(ctx, store.Query{Key: keyUser(id)}) {
+			if err != nil {
+				return err
+			}
+			if err := m.history.Delete(ctx, item.ID); err != nil && !errors.Is(err, ErrNotFound) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Count tells how many sessions there are in which somebody is signed in.
+func (m *Manager) Count(ctx context.Context) (int, error) { return m.sessions.Count(ctx, "") }

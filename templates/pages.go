@@ -1,0 +1,212 @@
+package templates
+
+import "time"
+
+// Layout is what every page shows around its content.
+type Layout struct {
+	// Title of the installation (TITLE), shown in the header.
+	Title string
+	// Lang is the language of the page as BCP 47 tag, such as "en" or "de".
+	Lang string
+	// Base is the path below which the server is mounted, with trailing slash: "/" or "/login/".
+	// Every link and asset is built from it.
+	Base string
+	// Nonce is the CSP nonce of this response, for script and style elements.
+	Nonce string
+	// Path is the path and query of this page below Base, for the language switch.
+	Path string
+	// User is the name of the signed-in person; empty when signed out.
+	User string
+	// Links in the footer; each may be empty.
+	ImprintURL, PrivacyURL, SourcesURL string
+	// Messages stand above the content, such as "Signed in." after a redirect.
+	Messages []Message
+	// Dev shows a mark that this is a development server.
+	Dev bool
+}
+
+// Common is the layout of any page, to be set without knowing which page it is.
+func (l *Layout) Common() *Layout { return l }
+
+// Message is one line for the person, by the id of its translation.
+type Message struct {
+	Kind string // "success", "info", "warning" or "error"
+	// ID of the translation, and what is filled into it.
+	ID   string
+	Args map[string]any
+}
+
+// Provider is one way to sign in.
+type Provider struct {
+	ID, Name string
+	// Strategy tells which built-in icon fits when Image is empty.
+	Strategy string
+	Image    string // absolute URL of its picture; may be empty
+	LoginURL string // path to go on at, with the redirect_uri in it
+}
+
+// LoginPage lists the providers.
+type LoginPage struct {
+	Layout
+	Providers []Provider
+	// Application is the name of the application that sent the person; may be empty.
+	Application string
+	// RedirectHost is the host the person is taken to after the login, when it is another than ours.
+	RedirectHost string
+}
+
+// CredentialsPage is the form of one provider.
+type CredentialsPage struct {
+	Layout
+	Provider    Provider
+	Application string
+	// Action is where the form is posted to.
+	Action string
+	// Back leads to the list of providers.
+	Back string
+	// Username that was tried before, to be filled in again.
+	Username string
+	// Error stands beside the form; nil when there is none. Field is "username", "password" or "".
+	Error *FieldError
+	// Linking means that somebody is signed in and adds this identity to the account.
+	Linking bool
+}
+
+// FieldError is a message beside a field of a form.
+type FieldError struct {
+	Field   string
+	Message Message
+}
+
+// Identity is a linked identity as the account page shows it.
+type Identity struct {
+	Provider                Provider
+	ID, URI, Name, Username string
+	// DisconnectURL is where the form to disconnect posts to; empty when it is the last one.
+	DisconnectURL string
+}
+
+// Merge is an account that was merged into this one and can be restored.
+type Merge struct {
+	ID        string
+	Name      string
+	Providers []string
+	At, Until time.Time
+}
+
+// AccountPage shows and changes the signed-in person's account.
+type AccountPage struct {
+	Layout
+	ID, URI, Name     string
+	Created, LastUsed time.Time
+	Identities        []Identity
+	// Connectable are the providers that are not linked yet.
+	Connectable []Provider
+	// Merged are former URIs of this account.
+	Merged []string
+	Undo   []Merge
+	// NameError stands beside the name field; NameInput is what was typed.
+	NameError *FieldError
+	NameInput string
+}
+
+// AccountSide is one of the two accounts on the merge page.
+type AccountSide struct {
+	Name, URI         string
+	Created, LastUsed time.Time
+	Identities        []Identity
+}
+
+// MergePage asks before two accounts become one.
+type MergePage struct {
+	Layout
+	Current, Other AccountSide
+	Action         string
+	// Proof goes into a hidden field of the same name.
+	Proof  string
+	Cancel string
+}
+
+// Session is one row of the sessions page.
+type Session struct {
+	Handle                     string
+	Current                    bool
+	Application                string
+	Browser                    string // such as "Firefox on Linux"
+	Address                    string
+	Provider                   string // name of the provider of the last sign-in
+	Created, LastUsed, Expires time.Time
+	Sockets                    int
+}
+
+// SessionsPage lists the sessions of the signed-in person.
+type SessionsPage struct {
+	Layout
+	Sessions []Session
+	SignIns  []SignIn
+}
+
+// SignIn is one entry of the sign-in history.
+type SignIn struct {
+	At          time.Time
+	Provider    string
+	Address     string
+	Browser     string
+	Application string
+	Result      string // "ok" or "refused"
+}
+
+// DeletePage asks before the account is deleted. Typed asks for the account's
+// name to be typed, because the last sign-in is not fresh.
+type DeletePage struct {
+	Layout
+	Name  string
+	Typed bool
+	Error *FieldError
+}
+
+// LogoutPage asks before signing out; Done says that it has happened.
+type LogoutPage struct {
+	Layout
+	Done bool
+}
+
+// ConfirmPage asks before an identity is disconnected.
+type ConfirmPage struct {
+	Layout
+	Provider       Provider
+	Action, Cancel string
+}
+
+// HelpPage tells what is stored and which applications see it.
+type HelpPage struct {
+	Layout
+	Applications []Application
+	CookieDays   int
+}
+
+// Application is a listed application.
+type Application struct{ Name, URL string }
+
+// APIPage is the live demonstration of the API and the events.
+type APIPage struct {
+	Layout
+	BaseURL      string // absolute
+	WebSocketURL string
+}
+
+// ErrorPage says in plain words what is wrong and what to do next.
+type ErrorPage struct {
+	Layout
+	Status int
+	// Code is stable: "not_found", "rate_limited", "unavailable", "internal",
+	// "expired", "redirect_refused", "cross_site", "bad_request", "forbidden", "too_large".
+	Code string
+	// RetryAfter is the waiting time in seconds for "rate_limited".
+	RetryAfter int
+	RequestID  string
+	// Link leads on; its label is translated by Code. Detail is a safe value such
+	// as the host that was refused.
+	Link   string
+	Detail string
+}

@@ -1,0 +1,228 @@
+// Package templates is what people see: the pages as html/template files, their
+// translations, and the view models that the web room fills in.
+//
+// A page is a struct of pages.go; its type decides which file renders it
+// (LoginPage is login.html). All pages share layout.html and parts.html. Files are
+// embedded in the binary; one of the same name in [Options.Dir] takes its place.
+//
+// Translations are in locales/LANGUAGE.json, in the format of go-i18n. They are
+// bound into the templates when these are parsed, once for each language, so that
+// rendering looks nothing up; see bind.go. Adding a language is adding a file.
+package templates
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"html/template"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"reflect"
+	"slices"
+	"sync"
+)
+
+//go:embed *.html locales/*.json
+var embedded embed.FS
+
+// Options say where templates come from and how they refer to static files.
+type Options struct {
+	// Dir is a folder with files that override the embedded ones; it may not exist.
+	Dir string
+	// Dev reads templates and translations anew for each page.
+	Dev bool
+	// Asset is the path of a static file below Layout.Base, with a hash of its
+	// content in the query: "static/app.css?v=ab12". Nil means without a hash.
+	Asset func(name string) string
+}
+
+// Set is all pages in all languages. It is safe for concurrent use.
+type Set struct {
+	options Options
+	files   fs.FS
+	loaded  *views // what New has read; with Dev only the fallback
+	match   matchCache
+}
+
+// views is one reading of the files.
+type views struct {
+	*catalog
+	pages map[string]map[reflect.Type]*template.Template // by language and page type
+}
+
+// pageFiles names the template of each page.
+var pageFiles = map[reflect.Type]string{
+	reflect.TypeFor[LoginPage]():       "login.html",
+	reflect.TypeFor[CredentialsPage](): "credentials.html",
+	reflect.TypeFor[AccountPage]():     "account.html",
+	reflect.TypeFor[MergePage]():       "merge.html",
+	reflect.TypeFor[SessionsPage]():    "sessions.html",
+	reflect.TypeFor[DeletePage]():      "delete.html",
+	reflect.TypeFor[LogoutPage]():      "logout.html",
+	reflect.TypeFor[ConfirmPage]():     "confirm.html",
+	reflect.TypeFor[HelpPage]():        "help.html",
+	reflect.TypeFor[APIPage]():         "api.html",
+	reflect.TypeFor[ErrorPage]():       "error.html",
+}
+
+// shared are the files that every page is parsed with.
+var shared = []string{"layout.html", "parts.html"}
+
+// New reads all templates and translations. The error names the file that cannot
+// be used, which can only be one of Options.Dir.
+func New(o Options) (*Set, error) {
+	if o.Asset == nil {
+		o.Asset = func(name string) string { return "static/" + name }
+	}
+	s := &Set{options: o, files: overlay(o.Dir)}
+	loaded, err := s.load()
+	if err != nil {
+		return nil, err
+	}
+	s.loaded = loaded
+	return s, nil
+}
+
+// views returns what to render with: the files as they are now in development,
+// and what New has read otherwise.
+func (s *Set) views() (*views, error) {
+	if s.options.Dev {
+		return s.load()
+	}
+	return s.loaded, nil
+}
+
+func (s *Set) load() (*views, error) {
+	c, err := loadCatalog(s.files, s.options.Dir)
+	if err != nil {
+		return nil, err
+	}
+	v := &views{catalog: c, pages: make(map[string]map[reflect.Type]*template.Template)}
+	for _, l := range c.languages {
+		if v.pages[l.Tag], err = s.parse(c, l.Tag); err != nil {
+			return nil, err
+		}
+	}
+	return v, nil
+}
+
+// parse reads all pages with the translations of one language bound into them.
+func (s *Set) parse(c *catalog, lang string) (map[reflect.Type]*template.Template, error) {
+	b := binder{catalog: c, lang: lang, asset: s.options.Asset}
+	base := template.New("layout").Funcs(b.funcs())
+	if _, err := base.ParseFS(s.files, shared...); err != nil {
+		return nil, fmt.Errorf("templates: %w", err)
+	}
+	if err := b.bind(base); err != nil {
+		return nil, err
+	}
+	pages := make(map[reflect.Type]*template.Template, len(pageFiles))
+	for typ, file := range pageFiles {
+		t, err := base.Clone()
+		if err != nil {
+			return nil, fmt.Errorf("templates: %w", err)
+		}
+		if _, err := t.ParseFS(s.files, file); err != nil {
+			return nil, fmt.Errorf("templates: %w", err)
+		}
+		if err := b.bind(t); err != nil {
+			return nil, err
+		}
+		pages[typ] = t
+	}
+	return pages, nil
+}
+
+// buffers are reused between pages; a page is a few kilobytes.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+const largestPooled = 64 << 10
+
+// Render executes the template of page, chosen by its type, in the language of
+// its Layout. The page may be a struct or a pointer to one. It is written to w as
+// a whole; nothing is written on error.
+func (s *Set) Render(w io.Writer, page any) error {
+	v := reflect.ValueOf(page)
+	if v.Kind() != reflect.Pointer {
+		// Templates reach the fields of a pointer without copying the struct.
+		p := reflect.New(v.Type())
+		p.Elem().Set(v)
+		v = p
+	}
+	typ := v.Type().Elem()
+	if _, ok := pageFiles[typ]; !ok {
+		return fmt.Errorf("templates: no page for %T", page)
+	}
+	views, err := s.views()
+	if err != nil {
+		return err
+	}
+	lang := v.Interface().(common).Common().Lang
+	pages, ok := views.pages[lang]
+	if !ok {
+		pages = views.pages[fallback]
+	}
+	buf := buffers.Get().(*bytes.Buffer)
+	buf.Reset()
+	defer func() {
+		if buf.Cap() <= largestPooled {
+			buffers.Put(buf)
+		}
+	}()
+	if err := pages[typ].ExecuteTemplate(buf, "layout", v.Interface()); err != nil {
+		return fmt.Errorf("templates: %w", err)
+	}
+	_, err = w.Write(buf.Bytes())
+	return err
+}
+
+// common is what every page has by embedding Layout.
+type common interface{ Common() *Layout }
+
+// overlay is the embedded files with those of dir laid over them.
+func overlay(dir string) fs.FS {
+	if dir == "" {
+		return embedded
+	}
+	return overlayFS{over: os.DirFS(dir), under: embedded}
+}
+
+// overlayFS opens a file of over, and of under when over does not have it.
+// Folders are merged.
+type overlayFS struct{ over, under fs.FS }
+
+func (o overlayFS) Open(name string) (fs.File, error) {
+	f, err := o.over.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return o.under.Open(name)
+	}
+	return f, err
+}
+
+func (o overlayFS) ReadDir(name string) ([]fs.DirEntry, error) {
+	entries, err := fs.ReadDir(o.under, name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	over, err := fs.ReadDir(o.over, name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, e := range over {
+		entries = slices.DeleteFunc(entries, func(u fs.DirEntry) bool { return u.Name() == e.Name() })
+		entries = append(entries, e)
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int {
+		if a.Name() < b.Name() {
+			return -1
+		}
+		return 1
+	})
+	return entries, nil
+}
+
+// isJSON tells a file of translations from what else lies in a folder.
+func isJSON(name string) bool { return path.Ext(name) == ".json" }

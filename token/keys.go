@@ -1,0 +1,248 @@
+package token
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+	"github.com/lestrrat-go/jwx/v2/jwk"
+)
+
+// KeyError says what is wrong with the key files, and what to do.
+type KeyError struct{ File, Text, Remedy string }
+
+func (e *KeyError) Error() string { return e.File + ": " + e.Text + "; " + e.Remedy }
+
+// pair is a signing key and what is derived from it.
+type pair struct {
+	private jwk.Key
+	public  jwk.Key
+	pem     string // PKIX, as /about shows it
+}
+
+// Algorithms are those that tokens can be signed with.
+var algorithms = map[string]jwa.SignatureAlgorithm{
+	"RS256": jwa.RS256, "RS384": jwa.RS384, "RS512": jwa.RS512,
+	"PS256": jwa.PS256, "PS384": jwa.PS384, "PS512": jwa.PS512,
+	"ES256": jwa.ES256, "ES384": jwa.ES384, "EdDSA": jwa.EdDSA,
+}
+
+// fits tells whether a public key can be used with an algorithm.
+func fits(key crypto.PublicKey, algorithm string) bool {
+	switch key := key.(type) {
+	case *rsa.PublicKey:
+		return (algorithm[:2] == "RS" || algorithm[:2] == "PS") && key.N.BitLen() >= 2048
+	case *ecdsa.PublicKey:
+		return algorithm == "ES256" && key.Curve.Params().BitSize == 256 || algorithm == "ES384" && key.Curve.Params().BitSize == 384
+	case ed25519.PublicKey:
+		return algorithm == "EdDSA"
+	}
+	return false
+}
+
+// EnsureKeys makes a 2048-bit RSA pair when both files are missing, and tells
+// whether it did. One missing file is an error: a key that others rely on is not
+// to be replaced because of a typing mistake in a path.
+func EnsureKeys(privatePath, publicPath string) (made bool, err error) {
+	_, noPrivate := os.Stat(privatePath)
+	_, noPublic := os.Stat(publicPath)
+	missingPrivate, missingPublic := errors.Is(noPrivate, os.ErrNotExist), errors.Is(noPublic, os.ErrNotExist)
+	switch {
+	case missingPrivate && missingPublic:
+		return true, writeNewPair(privatePath, publicPath)
+	case missingPrivate:
+		return false, &KeyError{File: privatePath, Text: "the private key is missing, but the public key " + publicPath + " is there",
+			Remedy: "put the private key back, or remove the public key too to have a new pair made"}
+	case missingPublic:
+		return false, &KeyError{File: publicPath, Text: "the public key is missing, but the private key " + privatePath + " is there",
+			Remedy: "make it with: openssl pkey -in " + privatePath + " -pubout -out " + publicPath}
+	}
+	return false, nil
+}
+
+// Rotate puts a new RSA pair into the key files and keeps the old one under
+// names that end in suffix. The server keeps the old public key in its JWKS until
+// the last token it signed has expired.
+func Rotate(privatePath, publicPath, suffix string) error {
+	if err := os.Link(privatePath, privatePath+suffix); err != nil {
+		return &KeyError{File: privatePath, Text: "cannot be kept as " + privatePath + suffix + ": " + err.Error(), Remedy: "make the folder writable"}
+	}
+	if err := os.Link(publicPath, publicPath+suffix); err != nil {
+		return &KeyError{File: publicPath, Text: "cannot be kept as " + publicPath + suffix + ": " + err.Error(), Remedy: "make the folder writable"}
+	}
+	return writeNewPair(privatePath, publicPath)
+}
+
+func writeNewPair(privatePath, publicPath string) error {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return err
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	public, err := publicPEM(key.Public())
+	if err != nil {
+		return err
+	}
+	if err := writeFile(privatePath, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600); err != nil {
+		return err
+	}
+	return writeFile(publicPath, []byte(public), 0o644)
+}
+
+// writeFile writes a file that is complete or not there at all.
+func writeFile(path string, data []byte, mode os.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return &KeyError{File: path, Text: "cannot be written: " + err.Error(), Remedy: "make the folder writable or choose another path"}
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err != nil {
+		return &KeyError{File: path, Text: "cannot be written: " + err.Error(), Remedy: "make room or choose another path"}
+	}
+	return os.Rename(f.Name(), path)
+}
+
+func publicPEM(key crypto.PublicKey) (string, error) {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return "", err
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), nil
+}
+
+// loadPair reads and checks the key files.
+func loadPair(privatePath, publicPath, algorithm string) (*pair, error) {
+	if _, ok := algorithms[algorithm]; !ok {
+		return nil, fmt.Errorf("unknown algorithm %q", algorithm)
+	}
+	private, err := readPEM(privatePath, parsePrivate)
+	if err != nil {
+		return nil, err
+	}
+	signer, ok := private.(crypto.Signer)
+	if !ok {
+		return nil, &KeyError{File: privatePath, Text: "holds a key that cannot sign", Remedy: "use an RSA, EC or Ed25519 key"}
+	}
+	public, err := readPEM(publicPath, parsePublic)
+	if err != nil {
+		return nil, err
+	}
+	own := signer.Public()
+	if equal, ok := own.(interface{ Equal(crypto.PublicKey) bool }); !ok || !equal.Equal(public) {
+		return nil, &KeyError{File: publicPath, Text: "is not the public key of " + privatePath,
+			Remedy: "make it with: openssl pkey -in " + privatePath + " -pubout -out " + publicPath}
+	}
+	if !fits(own, algorithm) {
+		return nil, &KeyError{File: privatePath, Text: fmt.Sprintf("holds %s, which does not fit JWT_ALGORITHM=%s", describe(own), algorithm),
+			Remedy: "set JWT_ALGORITHM to " + suggest(own)}
+	}
+	return newPair(signer, algorithm)
+}
+
+func newPair(signer crypto.Signer, algorithm string) (*pair, error) {
+	p := &pair{}
+	var err error
+	if p.pem, err = publicPEM(signer.Public()); err != nil {
+		return nil, err
+	}
+	if p.private, err = jwk.FromRaw(signer); err != nil {
+		return nil, err
+	}
+	if err := jwk.AssignKeyID(p.private); err != nil {
+		return nil, err
+	}
+	for key, value := range map[string]any{jwk.AlgorithmKey: algorithms[algorithm], jwk.KeyUsageKey: jwk.ForSignature} {
+		if err := p.private.Set(key, value); err != nil {
+			return nil, err
+		}
+	}
+	p.public, err = jwk.PublicKeyOf(p.private)
+	return p, err
+}
+
+func readPEM[T any](path string, parse func([]byte) (T, error)) (T, error) {
+	var none T
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return none, &KeyError{File: path, Text: "cannot be read: " + err.Error(), Remedy: "make it readable for the server"}
+	}
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return none, &KeyError{File: path, Text: "is not a PEM file", Remedy: "write a key that begins with -----BEGIN"}
+	}
+	key, err := parse(block.Bytes)
+	if err != nil {
+		return none, &KeyError{File: path, Text: "holds no key that can be used here (" + block.Type + ")",
+			Remedy: "use an RSA, EC or Ed25519 key without a passphrase"}
+	}
+	return key, nil
+}
+
+func parsePrivate(der []byte) (any, error) {
+	if key, err := x509.ParsePKCS8PrivateKey(der); err == nil {
+		return key, nil
+	}
+	if key, err := x509.ParsePKCS1PrivateKey(der); err == nil {
+		return key, nil
+	}
+	return x509.ParseECPrivateKey(der)
+}
+
+func parsePublic(der []byte) (any, error) {
+	if key, err := x509.ParsePKIXPublicKey(der); err == nil {
+		return key, nil
+	}
+	if key, err := x509.ParsePKCS1PublicKey(der); err == nil {
+		return key, nil
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	return cert.PublicKey, nil
+}
+
+func describe(key crypto.PublicKey) string {
+	switch key := key.(type) {
+	case *rsa.PublicKey:
+		return fmt.Sprintf("an RSA key of %d bits", key.N.BitLen())
+	case *ecdsa.PublicKey:
+		return "an EC key on " + key.Curve.Params().Name
+	case ed25519.PublicKey:
+		return "an Ed25519 key"
+	}
+	return "a key of another kind"
+}
+
+func suggest(key crypto.PublicKey) string {
+	switch key := key.(type) {
+	case *rsa.PublicKey:
+		if key.N.BitLen() >= 2048 {
+			return "RS256"
+		}
+	case *ecdsa.PublicKey:
+		if key.Curve.Params().BitSize == 384 {
+			return "ES384"
+		}
+		if key.Curve.Params().BitSize == 256 {
+			return "ES256"
+		}
+	case ed25519.PublicKey:
+		return "EdDSA"
+	}
+	return "RS256 and use an RSA key of at least 2048 bits"
+}

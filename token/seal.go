@@ -1,0 +1,189 @@
+package token
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"login-server/store"
+)
+
+// DeriveKey derives the 32-byte key of one purpose from a secret (HKDF with
+// SHA-256, RFC 5869). Keys of different purposes tell nothing about each other.
+func DeriveKey(secret, purpose string) []byte {
+	key, err := hkdf.Key(sha256.New, []byte(secret), nil, "login-server "+purpose, 32)
+	if err != nil {
+		panic(err) // only for lengths that SHA-256 cannot give
+	}
+	return key
+}
+
+// Sealer encrypts values for one purpose, so that only this server can read them
+// and a value made for one purpose is worth nothing for another.
+type Sealer struct{ aeads []cipher.AEAD }
+
+// NewSealer returns the sealer of a purpose: the first secret seals, all open.
+func NewSealer(secrets []string, purpose string) (*Sealer, error) {
+	s := &Sealer{}
+	for _, secret := range secrets {
+		block, err := aes.NewCipher(DeriveKey(secret, purpose))
+		if err != nil {
+			return nil, err
+		}
+		aead, err := cipher.NewGCM(block)
+		if err != nil {
+			return nil, err
+		}
+		s.aeads = append(s.aeads, aead)
+	}
+	if len(s.aeads) == 0 {
+		return nil, errors.New("no secret to seal with")
+	}
+	return s, nil
+}
+
+// Seal encrypts value, as JSON, into a string that is safe in URLs.
+func (s *Sealer) Seal(value any) (string, error) {
+	plain, err := json.Marshal(value)
+	if err != nil {
+		return "", err
+	}
+	aead := s.aeads[0]
+	nonce := make([]byte, aead.NonceSize(), aead.NonceSize()+len(plain)+aead.Overhead())
+	_, _ = rand.Read(nonce)
+	return base64.RawURLEncoding.EncodeToString(aead.Seal(nonce, nonce, plain, nil)), nil
+}
+
+// Open decrypts what Seal has made; ErrInvalid for everything else.
+func (s *Sealer) Open(sealed string, value any) error {
+	data, err := base64.RawURLEncoding.DecodeString(sealed)
+	if err != nil {
+		return fmt.Errorf("%w: not sealed here", ErrInvalid)
+	}
+	for _, aead := range s.aeads {
+		if len(data) < aead.NonceSize() {
+			break
+		}
+		plain, err := aead.Open(nil, data[:aead.NonceSize()], data[aead.NonceSize():], nil)
+		if err == nil {
+			return json.Unmarshal(plain, value)
+		}
+	}
+	return fmt.Errorf("%w: not sealed here", ErrInvalid)
+}
+
+// TicketLife is how long the sessionID in a token can be redeemed.
+const TicketLife = time.Minute
+
+// Ticket says which session a socket may join. It works once.
+type Ticket struct {
+	// Handle of the session.
+	Handle string `json:"h"`
+	// Binding changes with the session's secret, so that a ticket from before a
+	// sign-in is worth nothing after it; empty for an anonymous session.
+	Binding string `json:"b,omitempty"`
+	// ID tells tickets apart, and Expires ends them (Unix milliseconds).
+	ID      string `json:"i"`
+	Expires int64  `json:"e"`
+}
+
+// Tickets makes and redeems the sessionID of tokens.
+type Tickets struct {
+	sealer *Sealer
+	spent  *store.Collection[spentTicket]
+	now    func() time.Time
+
+	// Tickets of anonymous sessions open nothing worth a write: what was spent on
+	// this node is remembered here.
+	mu        sync.Mutex
+	anonymous map[string]int64
+	swept     int64
+}
+
+type spentTicket struct {
+	Expires time.Time `json:"expires"`
+}
+
+// NewTickets returns the tickets of the server with these secrets.
+func NewTickets(engine store.Engine, secrets []string, now func() time.Time) (*Tickets, error) {
+	sealer, err := NewSealer(secrets, "session ticket")
+	if err != nil {
+		return nil, err
+	}
+	return &Tickets{
+		sealer: sealer,
+		spent: store.NewCollection(engine, "ticket", func(s spentTicket) store.Index {
+			return store.Index{Expires: s.Expires}
+		}),
+		now:       now,
+		anonymous: map[string]int64{},
+	}, nil
+}
+
+// Mint returns the ticket of a session.
+func (t *Tickets) Mint(handle, binding string) (string, error) {
+	id := make([]byte, 12)
+	_, _ = rand.Read(id)
+	return t.sealer.Seal(Ticket{
+		Handle: handle, Binding: binding,
+		ID: base64.RawURLEncoding.EncodeToString(id), Expires: t.now().Add(TicketLife).UnixMilli(),
+	})
+}
+
+// Peek returns what a ticket says without spending it; ErrInvalid if it was not
+// made here or has expired.
+func (t *Tickets) Peek(sealed string) (Ticket, error) {
+	var ticket Ticket
+	if err := t.sealer.Open(sealed, &ticket); err != nil {
+		return Ticket{}, err
+	}
+	if t.now().UnixMilli() >= ticket.Expires {
+		return Ticket{}, fmt.Errorf("%w: the session ticket has expired", ErrInvalid)
+	}
+	return ticket, nil
+}
+
+// Spend makes a ticket worthless: of any number of calls for it one returns nil,
+// the others ErrInvalid.
+func (t *Tickets) Spend(ctx context.Context, ticket Ticket) error {
+	used := fmt.Errorf("%w: the session ticket was used before", ErrInvalid)
+	if ticket.Binding == "" {
+		if !t.spendAnonymous(ticket) {
+			return used
+		}
+		return nil
+	}
+	_, err := t.spent.Insert(ctx, ticket.ID, spentTicket{Expires: time.UnixMilli(ticket.Expires).UTC()})
+	if errors.Is(err, store.ErrExists) {
+		return used
+	}
+	return err
+}
+
+func (t *Tickets) spendAnonymous(ticket Ticket) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now().UnixMilli()
+	if now-t.swept > TicketLife.Milliseconds() {
+		t.swept = now
+		for id, expires := range t.anonymous {
+			if expires <= now {
+				delete(t.anonymous, id)
+			}
+		}
+	}
+	if _, spent := t.anonymous[ticket.ID]; spent {
+		return false
+	}
+	t.anonymous[ticket.ID] = ticket.Expires
+	return true
+}

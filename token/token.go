@@ -1,0 +1,216 @@
+// Package token is everything that is signed or encrypted: the key pair and its
+// rotation, the JWTs that applications verify with the PEM from /about or with the
+// JWKS, and sealed values that only this server can read.
+//
+// The key pair signs and nothing else. What is encrypted uses keys derived from
+// SESSION_SECRET, one for each purpose.
+package token
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+	"github.com/lestrrat-go/jwx/v2/jwk"
+	"github.com/lestrrat-go/jwx/v2/jws"
+
+	"login-server/store"
+)
+
+// Token is a signed JWT as the API and the events hand it out.
+type Token struct {
+	Token string `json:"token"`
+	// ExpiresIn is the lifetime in seconds, counted from when it was signed.
+	ExpiresIn int `json:"expiresIn"`
+}
+
+// Options are what a Manager needs.
+type Options struct {
+	PrivateKeyPath, PublicKeyPath string
+	Algorithm                     string
+	ExpiresIn                     time.Duration
+	Now                           func() time.Time
+}
+
+// Manager signs tokens. It is safe for concurrent use.
+type Manager struct {
+	options Options
+	retired *store.Collection[retiredKey]
+	keys    atomic.Pointer[keySet]
+}
+
+// keySet is what is derived from the keys in force; it is replaced as a whole.
+type keySet struct {
+	pair      *pair
+	algorithm jwa.SignatureAlgorithm
+	header    jws.Headers
+	jwks      []byte
+}
+
+// retiredKey is a public key that has signed before the present one. It stays in
+// the JWKS until the last token it signed has expired.
+type retiredKey struct {
+	Key     json.RawMessage `json:"key"`
+	Current bool            `json:"current"`
+	Expires time.Time       `json:"expires"`
+}
+
+// retirement is how long a key stays in the JWKS beyond the life of its last
+// token, for verifiers whose clock is late.
+const retirement = 5 * time.Minute
+
+// NewManager loads the key files, which EnsureKeys has made where they were
+// missing. Errors about the files are *KeyError.
+func NewManager(ctx context.Context, engine store.Engine, o Options) (*Manager, error) {
+	m := &Manager{
+		options: o,
+		retired: store.NewCollection(engine, "key", func(k retiredKey) store.Index {
+			return store.Index{Expires: k.Expires}
+		}),
+	}
+	return m, m.Reload(ctx)
+}
+
+// Reload reads the key files again, after key rotate has replaced them. On an
+// error the keys that are in use stay in use.
+func (m *Manager) Reload(ctx context.Context) error {
+	p, err := loadPair(m.options.PrivateKeyPath, m.options.PublicKeyPath, m.options.Algorithm)
+	if err != nil {
+		return err
+	}
+	set := jwk.NewSet()
+	if err := set.AddKey(p.public); err != nil {
+		return err
+	}
+	if err := m.remember(ctx, p, set); err != nil {
+		return err
+	}
+	keys := &keySet{pair: p, algorithm: algorithms[m.options.Algorithm], header: jws.NewHeaders()}
+	if keys.jwks, err = json.Marshal(set); err != nil {
+		return err
+	}
+	for name, value := range map[string]any{jws.TypeKey: "JWT", jws.KeyIDKey: p.public.KeyID()} {
+		if err := keys.header.Set(name, value); err != nil {
+			return err
+		}
+	}
+	m.keys.Store(keys)
+	return nil
+}
+
+// remember notes the key in use in the store, retires the one that was in use
+// before, and adds to set those whose tokens may still be around.
+func (m *Manager) remember(ctx context.Context, p *pair, set jwk.Set) error {
+	public, err := json.Marshal(p.public)
+	if err != nil {
+		return err
+	}
+	known := false
+	for item, err := range m.retired.All(ctx, store.Query{}) {
+		switch {
+		case err != nil:
+			return err
+		case item.ID == p.public.KeyID():
+			known = true
+			if !item.Value.Current { // an older pair was put back
+				item.Value.Current, item.Value.Expires = true, time.Time{}
+				if _, err := m.retired.Replace(ctx, item); err != nil && !errors.Is(err, store.ErrConflict) {
+					return err
+				}
+			}
+			continue
+		case item.Value.Current:
+			item.Value.Current = false
+			item.Value.Expires = m.options.Now().Add(m.options.ExpiresIn + retirement)
+			if _, err := m.retired.Replace(ctx, item); err != nil && !errors.Is(err, store.ErrConflict) {
+				return err
+			}
+		}
+		key, err := jwk.ParseKey(item.Value.Key)
+		if err != nil {
+			return fmt.Errorf("retired key %s: %w", item.ID, err)
+		}
+		if err := set.AddKey(key); err != nil {
+			return err
+		}
+	}
+	if known {
+		return nil
+	}
+	_, err = m.retired.Insert(ctx, p.public.KeyID(), retiredKey{Key: public, Current: true})
+	if errors.Is(err, store.ErrExists) {
+		return nil
+	}
+	return err
+}
+
+// PublicPEM is the public key of the pair in use, as PKIX PEM.
+func (m *Manager) PublicPEM() string { return m.keys.Load().pair.pem }
+
+// KeyID is the kid of the pair in use.
+func (m *Manager) KeyID() string { return m.keys.Load().pair.public.KeyID() }
+
+// Algorithm is the name of the algorithm that signs, such as RS256.
+func (m *Manager) Algorithm() string { return m.options.Algorithm }
+
+// ExpiresIn is how long a token lives.
+func (m *Manager) ExpiresIn() time.Duration { return m.options.ExpiresIn }
+
+// JWKS is the JSON Web Key Set of all public keys that tokens in use are signed with.
+func (m *Manager) JWKS() []byte { return m.keys.Load().jwks }
+
+// Sign returns a token that carries user (anything that marshals to JSON; nil for
+// nobody) and, if sessionID is not empty, the ticket of a session. Times in it are
+// whole seconds, so it lives up to a second less than ExpiresIn.
+func (m *Manager) Sign(user any, sessionID string) (Token, error) {
+	now := m.options.Now().Unix()
+	payload, err := json.Marshal(struct {
+		User      any    `json:"user"`
+		SessionID string `json:"sessionID,omitempty"`
+		IssuedAt  int64  `json:"iat"`
+		Expires   int64  `json:"exp"`
+	}{user, sessionID, now, now + int64(m.options.ExpiresIn/time.Second)})
+	if err != nil {
+		return Token{}, fmt.Errorf("token claims: %w", err)
+	}
+	keys := m.keys.Load()
+	signed, err := jws.Sign(payload, jws.WithKey(keys.algorithm, keys.pair.private, jws.WithProtectedHeaders(keys.header)))
+	if err != nil {
+		return Token{}, fmt.Errorf("sign token: %w", err)
+	}
+	return Token{Token: string(signed), ExpiresIn: int(m.options.ExpiresIn / time.Second)}, nil
+}
+
+// ErrInvalid: a token that this server has not signed, or that is of no use any more.
+var ErrInvalid = errors.New("invalid token")
+
+// SessionID returns the ticket in a token that Sign has made and that has not
+// expired; empty if it carries none.
+//
+// The algorithm is the one in the settings and the key one of ours: what the
+// token's header says of either is not believed (RFC 8725, 3.1).
+func (m *Manager) SessionID(signed string) (string, error) {
+	set, err := jwk.Parse(m.JWKS())
+	if err != nil {
+		return "", err
+	}
+	payload, err := jws.Verify([]byte(signed), jws.WithKeySet(set, jws.WithRequireKid(true)))
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	var claims struct {
+		SessionID string `json:"sessionID"`
+		Expires   int64  `json:"exp"`
+	}
+	if err := json.Unmarshal(payload, &claims); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if m.options.Now().Unix() >= claims.Expires {
+		return "", fmt.Errorf("%w: expired", ErrInvalid)
+	}
+	return claims.SessionID, nil
+}
