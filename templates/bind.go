@@ -61,6 +61,8 @@ func (b *binder) funcs() template.FuncMap {
 		"link": link,
 		// time is a time element, date a day in words.
 		"time": func(t time.Time) template.HTML { return template.HTML(b.catalog.timeElement(b.lang, t)) },
+		// row is a session with what its form needs.
+		"row": func(base string, s Session) sessionRow { return sessionRow{s, base} },
 		// initial is the first letter of a name.
 		"initial": initial,
 		// list is names with commas.
@@ -273,6 +275,11 @@ func inLanguage(base, path, lang string) string {
 		}
 	}
 	return base + path + "?" + kept.String() + "lang=" + lang
+}
+
+type sessionRow struct {
+	Session
+	Base string
 }
 
 // initial is the first letter of a name, for the round picture beside it.
