@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"net/netip"
 	"net/url"
+	"path/filepath"
 	"time"
 )
 
 // Config is everything an operator can set, checked and with defaults filled in.
+// Paths are resolved: relative ones in the files start from Dir.
 type Config struct {
 	Port    int
 	BaseURL *url.URL // with trailing slash; its path is "/" or "/login/" …
@@ -23,7 +25,8 @@ type Config struct {
 
 	// DataDir holds the database and the generated secret (DATA_DIR, default ./data).
 	DataDir string
-	// SessionSecrets: the first signs, all verify.
+	// SessionSecrets: the first signs, all verify. Empty: one is to be generated and
+	// kept in DataDir.
 	SessionSecrets         []string
 	CookieMaxDays          int
 	ExpiryWarningThreshold time.Duration // SESSION_EXPIRATION_MESSAGE_THRESHOLD, minutes in the file
@@ -60,6 +63,34 @@ type Config struct {
 	// Dir is the working directory: where templates/ and static/ may override the
 	// built-in files, and what relative paths in the files are relative to.
 	Dir string
+
+	originSet map[string]bool // AllowedOrigins; nil in a Config made by hand
+}
+
+// Load reads .env in dir, the process environment (environ, as os.Environ gives it),
+// and the lists of providers and applications that they name.
+//
+// The error is a *Problems with everything that is wrong, and the Config is there
+// nevertheless, with defaults in the place of what could not be read: so that
+// providers.Open can be asked too, and Join puts all problems before the operator at
+// once. Warnings are lines of the same form that do not stop the start. What the
+// options of a strategy mean is not known here: providers checks them.
+func Load(dir string, environ []string) (*Config, []string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		abs = dir
+	}
+	l := &loader{dir: abs, cfg: &Config{Dir: abs}, sources: map[string]string{}}
+	l.apply(l.read(environ))
+	l.providers()
+	_, given := l.sources["APPLICATIONS_PATH"]
+	l.applications(given)
+
+	l.cfg.originSet = map[string]bool{}
+	for _, origin := range l.cfg.AllowedOrigins {
+		l.cfg.originSet[origin] = true
+	}
+	return l.cfg, l.warnings, problemsOrNil(l.problems)
 }
 
 // Provider is one entry of providers.json.
@@ -74,6 +105,13 @@ type Provider struct {
 	Image                string          `json:"image,omitempty"`
 	URL                  string          `json:"url,omitempty"`
 	Disabled             bool            `json:"disabled,omitempty"`
+	// Demo marks an entry with credentials that everybody knows: it makes a first
+	// login possible in development and does not start in production.
+	Demo bool `json:"demo,omitempty"`
+
+	// File and Entry (from 1) are where it stands, for messages.
+	File  string `json:"-"`
+	Entry int    `json:"-"`
 }
 
 // Application is one entry of applications.json, most specific URL first.

@@ -4,6 +4,8 @@
 // A strategy is a type of options that decodes from providers.json, checks itself
 // and opens a provider. What a provider can do is a small interface of its own
 // (Checker: a username and a password), asserted where the strategy is defined.
+//
+// The room stands above config, whose problems it adds to, and above identity.
 package providers
 
 import (

@@ -1,0 +1,127 @@
+package providers
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"login-server/config"
+)
+
+const (
+	clientTimeout = 10 * time.Second
+	maxAnswer     = 1 << 20
+)
+
+// newClient makes the client for all providers that are asked over HTTP. It follows
+// no redirect: what is sent are passwords, and they go where the operator said.
+func newClient(deps Deps) *http.Client {
+	next := deps.Transport
+	if next == nil {
+		t := http.DefaultTransport.(*http.Transport).Clone()
+		t.DialContext = (&net.Dialer{Timeout: 5 * time.Second}).DialContext
+		t.TLSHandshakeTimeout = 5 * time.Second
+		t.ResponseHeaderTimeout = clientTimeout
+		t.MaxResponseHeaderBytes = 64 << 10
+		t.MaxIdleConnsPerHost = 8
+		next = t
+	}
+	return &http.Client{
+		Timeout:       clientTimeout,
+		Transport:     &agent{next: next, name: "login-server/" + cmp.Or(deps.Version, "dev")},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// agent names us in every request.
+type agent struct {
+	next http.RoundTripper
+	name string
+}
+
+func (a *agent) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("User-Agent", a.name)
+	return a.next.RoundTrip(r)
+}
+
+// ask sends a request and returns status and body of the answer, whatever the
+// status. Neither the body sent nor the answer is part of an error: both can hold a
+// password or a token.
+func ask(ctx context.Context, client *http.Client, method, address, contentType string, body io.Reader, header http.Header) (status int, answer []byte, err error) {
+	r, err := http.NewRequestWithContext(ctx, method, address, body)
+	if err != nil {
+		return 0, nil, fmt.Errorf("make request: %w", err)
+	}
+	for name, values := range header {
+		r.Header[name] = values
+	}
+	if contentType != "" {
+		r.Header.Set("Content-Type", contentType)
+	}
+	r.Header.Set("Accept", "application/json")
+	resp, err := client.Do(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return 0, nil, fmt.Errorf("read answer of %s: %w", r.URL.Redacted(), err)
+	}
+	if len(answer) > maxAnswer {
+		return 0, nil, fmt.Errorf("answer of %s is longer than %d bytes", r.URL.Redacted(), maxAnswer)
+	}
+	return resp.StatusCode, answer, nil
+}
+
+// text is a JSON text or a number. Ids that are numbers keep every digit: 2^53+1
+// must not become the id of somebody else.
+type text string
+
+func (t *text) UnmarshalJSON(data []byte) error {
+	switch {
+	case string(data) == "null":
+		return nil
+	case len(data) > 0 && data[0] == '"':
+		return json.Unmarshal(data, (*string)(t))
+	case len(data) > 0 && (data[0] == '-' || data[0] >= '0' && data[0] <= '9'):
+		*t = text(data)
+		return nil
+	}
+	return errors.New("neither a text nor a number")
+}
+
+// serverURL checks an option that is the URL of another server.
+func (e *entry) serverURL(field, value, example string) {
+	if value == "" {
+		e.problem(field, "is missing", "write a URL such as "+example)
+		return
+	}
+	u, err := url.Parse(value)
+	switch {
+	case !strings.Contains(value, "://"):
+		e.problem(field, config.QuoteURL(value)+" has no scheme", "write https://"+strings.TrimLeft(value, "/"))
+	case err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
+		e.problem(field, config.QuoteURL(value)+" is not an http(s) URL", "write a URL such as "+example)
+	case u.User != nil:
+		e.problem(field, "contains a user name or a password", "remove it")
+	case u.Fragment != "":
+		e.problem(field, config.QuoteURL(value)+" has a fragment", "remove everything from # on")
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		e.warn(field, config.QuoteURL(value)+" is not encrypted: passwords can be read on their way", "write https://…")
+	}
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,172 @@
+package providers
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"strings"
+
+	"github.com/alexedwards/argon2id"
+	"golang.org/x/crypto/bcrypt"
+
+	"login-server/config"
+	"login-server/identity"
+)
+
+// localOptions: the users stand in providers.json, with hashes of their passwords.
+type localOptions struct {
+	Users []localUser `json:"users"`
+}
+
+type localUser struct {
+	ID          string `json:"id"` // Username when it is empty
+	Username    string `json:"username"`
+	Password    string `json:"password"` // a hash
+	DisplayName string `json:"displayName"`
+	URI         string `json:"uri"` // wins over the template
+}
+
+func (u localUser) profile() identity.Profile {
+	id := u.ID
+	if id == "" {
+		id = u.Username
+	}
+	return identity.Profile{ID: id, Name: u.DisplayName, Username: u.Username, URI: u.URI}
+}
+
+// checkUsers is shared with the test strategy, whose passwords are no hashes.
+func (e *entry) checkUsers(users []localUser, checkPassword func(field, password string)) {
+	names, ids := map[string]int{}, map[string]int{}
+	for i, u := range users {
+		field := func(name string) string { return fmt.Sprintf("options.users (entry %d).%s", i+1, name) }
+		unique := func(name, value string, seen map[string]int) {
+			if first, double := seen[value]; double {
+				e.problem(field(name), fmt.Sprintf("%s is also that of user %d", config.Quote(value), first), "write another one, or remove one of the users")
+			} else {
+				seen[value] = i + 1
+			}
+		}
+		switch {
+		case u.Username == "":
+			e.problem(field("username"), "is missing", "write the name to sign in with")
+		case len(u.Username) > maxUsername || clean(u.Username) != u.Username:
+			e.problem(field("username"), config.Quote(u.Username)+" is too long, or has unusual spaces or control characters", "write a plain name")
+		default:
+			unique("username", u.Username, names)
+			if u.ID == "" {
+				unique("username", u.Username, ids)
+			}
+		}
+		if u.ID != "" {
+			unique("id", u.ID, ids)
+		}
+		if u.URI != "" {
+			if err := config.SafeURI(u.URI); err != nil {
+				e.problem(field("uri"), config.QuoteURL(u.URI)+" "+err.Error(), "write https://…")
+			}
+		}
+		checkPassword(field("password"), u.Password)
+	}
+}
+
+func (o *localOptions) open(e *entry, p *Provider) {
+	e.checkUsers(o.Users, func(field, password string) {
+		if text := badHash(password); text != "" {
+			e.problem(field, text, "make one with `login-server provider local passwd`")
+		}
+	})
+	l := &local{users: o.Users, byName: map[string]int{}, hashing: e.hashing, key: make([]byte, 32)}
+	rand.Read(l.key)
+	for i, u := range o.Users {
+		l.byName[u.Username] = i
+	}
+	p.Checker = e.guarded(l, false)
+}
+
+// badHash says what is wrong with a hash, without ever showing it. The limits keep
+// one login from taking all memory, or a minute.
+func badHash(hash string) string {
+	switch {
+	case hash == "":
+		return "is missing"
+	case strings.HasPrefix(hash, "$argon2id$"):
+		params, salt, key, err := argon2id.DecodeHash(hash)
+		switch {
+		case err != nil:
+			return "is a broken argon2id hash"
+		case params.Memory > 1<<20 || params.Iterations > 64 || params.Iterations < 1 || params.Parallelism < 1 || len(salt) < 8 || len(key) < 16:
+			return "is an argon2id hash with unusual parameters"
+		}
+	case strings.HasPrefix(hash, "$2a$"), strings.HasPrefix(hash, "$2b$"), strings.HasPrefix(hash, "$2y$"):
+		cost, err := bcrypt.Cost([]byte(hash))
+		switch {
+		case err != nil || len(hash) != 60:
+			return "is a broken bcrypt hash"
+		case cost > 16:
+			return fmt.Sprintf("is a bcrypt hash with cost %d, which takes seconds", cost)
+		}
+	default:
+		return "is not a bcrypt or argon2id hash"
+	}
+	return ""
+}
+
+// HashPassword makes the hash that an entry of a local provider keeps.
+func HashPassword(password string) (string, error) {
+	return argon2id.CreateHash(password, argon2id.DefaultParams)
+}
+
+// local checks passwords against the hashes in providers.json.
+type local struct {
+	users   []localUser
+	byName  map[string]int
+	hashing slots
+	key     []byte
+}
+
+var _ Checker = (*local)(nil)
+
+// Check does the same work for a user who does not exist: the password is compared
+// with the hash of one who does, always the same one for the same name, and refused
+// whatever comes out. So an unknown name costs exactly what some known name costs,
+// although the users may have hashes of different kinds.
+func (l *local) Check(ctx context.Context, username, password string) (identity.Profile, error) {
+	if len(l.users) == 0 {
+		return identity.Profile{}, ErrRefused
+	}
+	i, known := l.byName[username]
+	if !known {
+		mac := hmac.New(sha256.New, l.key)
+		mac.Write([]byte(username))
+		i = int(binary.BigEndian.Uint64(mac.Sum(nil)) % uint64(len(l.users)))
+	}
+	if err := l.hashing.acquire(ctx); err != nil {
+		return identity.Profile{}, err
+	}
+	ok, err := verify(l.users[i].Password, password)
+	l.hashing.release()
+	switch {
+	case err != nil:
+		return identity.Profile{}, fmt.Errorf("verify password: %w", err)
+	case !ok || !known:
+		return identity.Profile{}, ErrRefused
+	}
+	return l.users[i].profile(), nil
+}
+
+// verify compares. bcrypt looks at the first 72 bytes of a password and at no more;
+// the older program let such passwords in, and so do we, because their owners cannot
+// know. Argon2id looks at all of it.
+func verify(hash, password string) (bool, error) {
+	if strings.HasPrefix(hash, "$argon2id$") {
+		return argon2id.ComparePasswordAndHash(password, hash)
+	}
+	err := bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)[:min(len(password), 72)])
+	if err == bcrypt.ErrMismatchedHashAndPassword {
+		return false, nil
+	}
+	return err == nil, err
+}

@@ -1,0 +1,225 @@
+package providers
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"login-server/config"
+)
+
+// strategies is the whole list; adding one is one file and one line here. A line
+// without options is a strategy that files may already contain, disabled, and that a
+// later version opens. url is where people read about the provider.
+var strategies = map[string]strategy{
+	"local":    {options: func() options { return new(localOptions) }},
+	"script":   {options: func() options { return new(scriptOptions) }},
+	"ldapauth": {options: func() options { return new(ldapOptions) }},
+	"easydb":   {options: func() options { return new(easydbOptions) }},
+	"cbs":      {options: func() options { return new(cbsOptions) }},
+	"test":     {options: func() options { return new(testOptions) }},
+
+	"github":        {url: "https://github.com"},
+	"orcid":         {url: "https://orcid.org"},
+	"google":        {},
+	"mediawiki":     {url: "https://www.mediawiki.org/wiki/MediaWiki"},
+	"stackexchange": {url: "https://stackexchange.com"},
+	"oidc":          {},
+}
+
+type strategy struct {
+	options func() options
+	url     string
+}
+
+// options is what stands under "options" of an entry, a struct that config.Decode
+// fills. open checks it and gives p its abilities; what is wrong goes to e, all of
+// it, and p is thrown away then.
+type options interface {
+	open(e *entry, p *Provider)
+}
+
+// Deps is what providers need from the program.
+type Deps struct {
+	Log *slog.Logger // nil: nothing is logged
+	// Version stands in the User-Agent of requests to other servers.
+	Version string
+	// Transport carries those requests; nil is one with time limits of its own.
+	Transport http.RoundTripper
+	// RefusalStep rounds the time of a refusal up, where another machine or a program
+	// decides: see pace. 0 is 250 ms; negative turns it off, for tests.
+	RefusalStep time.Duration
+}
+
+// Provider is an enabled entry of providers.json with what it can do.
+type Provider struct {
+	config.Provider
+	// Checker is nil when people do not sign in with a password here. It refuses what
+	// cannot be a username or a password before the strategy is asked, and completes
+	// the profile (Provider, URI), so that no strategy has to.
+	Checker Checker
+	// Prober is nil when there is nothing to reach.
+	Prober Prober
+}
+
+// Set is the enabled providers in the order of the file. It is safe for concurrent
+// use, and can be filled anew while logins run.
+type Set struct {
+	deps    Deps
+	current atomic.Pointer[generation]
+}
+
+type generation struct {
+	list []*Provider
+	byID map[string]*Provider
+}
+
+// Open opens the enabled providers of cfg. The error is a *config.Problems with
+// everything that is wrong in them; warnings are lines for the log. When Load has
+// already found problems Open may be called all the same, to show all at once
+// (config.Join).
+func Open(cfg *config.Config, deps Deps) (*Set, []string, error) {
+	if deps.Log == nil {
+		deps.Log = slog.New(slog.DiscardHandler)
+	}
+	deps.RefusalStep = cmp.Or(deps.RefusalStep, 250*time.Millisecond)
+	s := &Set{deps: deps}
+	warnings, err := s.Reload(cfg)
+	if err != nil {
+		return nil, warnings, err
+	}
+	return s, warnings, nil
+}
+
+// Reload replaces the providers by those of cfg, which is read anew by config.Load.
+// After an error everything stays as it was. Logins that run are finished by the
+// provider they began with.
+func (s *Set) Reload(cfg *config.Config) (warnings []string, err error) {
+	g := &generation{byID: map[string]*Provider{}}
+	o := &opening{cfg: cfg, deps: s.deps, client: newClient(s.deps), hashing: make(slots, runtime.GOMAXPROCS(0))}
+	for _, cp := range cfg.Providers {
+		if cp.Disabled {
+			continue
+		}
+		if p := o.open(cp); p != nil && g.byID[p.ID] == nil {
+			g.list = append(g.list, p)
+			g.byID[p.ID] = p
+		}
+	}
+	if len(o.problems) > 0 {
+		return o.warnings, &config.Problems{Problems: o.problems}
+	}
+	s.current.Store(g)
+	return o.warnings, nil
+}
+
+// All is the enabled providers in the order of the file. The slice is shared: it
+// must not be changed.
+func (s *Set) All() []*Provider { return s.current.Load().list }
+
+// Get finds an enabled provider.
+func (s *Set) Get(id string) (*Provider, bool) {
+	p, ok := s.current.Load().byID[id]
+	return p, ok
+}
+
+// opening is one run over providers.json.
+type opening struct {
+	cfg      *config.Config
+	deps     Deps
+	client   *http.Client
+	hashing  slots // shared by all local providers: the processors are, too
+	problems []config.Problem
+	warnings []string
+}
+
+// entry is one provider being opened.
+type entry struct {
+	*opening
+	provider config.Provider
+	bad      []config.Problem
+}
+
+func (o *opening) open(cp config.Provider) *Provider {
+	e := &entry{opening: o, provider: cp}
+	defer func() { o.problems = append(o.problems, e.bad...) }()
+	st, known := strategies[cp.Strategy]
+	switch {
+	case cp.Strategy == "":
+		return nil // config has said so
+	case !known:
+		names := slices.Sorted(maps.Keys(strategies))
+		remedy := "write one of " + strings.Join(names, ", ")
+		if near, ok := config.Nearest(cp.Strategy, names); ok {
+			remedy = "did you mean " + near + "?"
+		}
+		e.problem("strategy", config.Quote(cp.Strategy)+" is not known", remedy)
+		return nil
+	case st.options == nil:
+		e.problem("strategy", config.Quote(cp.Strategy)+" is not offered by this version yet", `write "disabled": true`)
+		return nil
+	}
+	if cp.URL == "" {
+		cp.URL = st.url
+	}
+	opts := st.options()
+	for _, bad := range config.Decode(cp.Options, "options", opts) {
+		e.problem(bad.Field, bad.Text, bad.Remedy)
+	}
+	p := &Provider{Provider: cp}
+	opts.open(e, p)
+	if p.Checker != nil {
+		p.CredentialsNecessary = true
+	} else if cp.CredentialsNecessary && len(e.bad) == 0 {
+		e.problem("credentialsNecessary", "is true, but "+cp.Strategy+" asks for no password here", "remove it")
+	}
+	return p
+}
+
+// problem adds a complaint, unless the same field has one already: a value of a wrong
+// type is not missing as well.
+func (e *entry) problem(field, text, remedy string) {
+	p := e.provider.Problem(field, text, remedy)
+	if !slices.ContainsFunc(e.bad, func(b config.Problem) bool { return b.Field == field }) {
+		e.bad = append(e.bad, p)
+	}
+}
+
+func (e *entry) warn(field, text, remedy string) {
+	e.warnings = append(e.warnings, e.provider.Problem(field, text, remedy).String())
+}
+
+// required complains about an option that is missing.
+func (e *entry) required(field, value, remedy string) {
+	if value == "" {
+		e.problem(field, "is missing", remedy)
+	}
+}
+
+// guarded puts the checks that every strategy needs before c. paced: see pace.
+func (e *entry) guarded(c Checker, paced bool) Checker {
+	g := &guard{checker: c, provider: e.provider.ID, template: e.provider.Template}
+	if paced {
+		g.step = e.deps.RefusalStep
+	}
+	return g
+}
+
+// seconds reads an option that is a number of seconds.
+func (e *entry) seconds(field string, value, least, most, instead float64) time.Duration {
+	if value == 0 {
+		value = instead
+	}
+	if value < least || value > most {
+		e.problem(field, fmt.Sprintf("%v is not between %v and %v seconds", value, least, most), fmt.Sprintf("write %v", instead))
+		value = instead
+	}
+	return time.Duration(value * float64(time.Second))
+}
