@@ -1,0 +1,235 @@
+package templates
+
+import (
+	"strings"
+	"time"
+)
+
+// Example is a page in one state.
+type Example struct {
+	Name  string // unique, fit for a URL
+	Title string
+	// Page is a pointer to one of the pages, made for this call of Gallery: its
+	// layout may be changed through Common.
+	Page any
+}
+
+// Gallery is every page in every state, for development and tests. The people,
+// servers and sessions in it are invented.
+func Gallery() []Example {
+	layout := Layout{
+		Title:      "Login Server",
+		Lang:       fallback,
+		Base:       "/",
+		Nonce:      "gallery",
+		ImprintURL: "https://example.org/imprint",
+		PrivacyURL: "https://example.org/privacy",
+		SourcesURL: "https://example.org/sources",
+	}
+	// in is the layout of a page at path, of somebody signed in.
+	in := func(path string, messages ...Message) Layout {
+		l := layout
+		l.Path, l.User, l.Messages = path, "Ada Lovelace", messages
+		return l
+	}
+	// out is the same with nobody signed in.
+	out := func(path string, messages ...Message) Layout {
+		l := in(path, messages...)
+		l.User = ""
+		return l
+	}
+	german := func(l Layout) Layout {
+		l.Lang = "de"
+		return l
+	}
+	day := func(d, hour, minute int) time.Time {
+		return time.Date(2026, time.November, d, hour, minute, 0, 0, time.UTC)
+	}
+	provider := func(id, name, strategy string) Provider {
+		return Provider{ID: id, Name: name, Strategy: strategy, LoginURL: "login/" + id}
+	}
+	var (
+		github   = provider("github", "GitHub", "github")
+		orcid    = provider("orcid", "ORCID", "orcid")
+		wikidata = provider("wikidata", "Wikidata", "mediawiki")
+		stack    = provider("stackexchange", "Stack Exchange", "stackexchange")
+		ldap     = provider("my-ldap", "University Library", "ldapauth")
+		local    = provider("local", "Local account", "local")
+		google   = provider("google", "Google", "google")
+		all      = []Provider{github, orcid, google, wikidata, provider("mediawiki", "MediaWiki", "mediawiki"), stack, ldap, local,
+			provider("script", "Script", "script"), provider("easydb", "easydb", "easydb"), provider("cbs", "CBS", "cbs"),
+			provider("sso", "Single sign-on", "oidc"), provider("test", "Test", "test"), provider("other", "Something else", "other")}
+		five  = []Provider{github, orcid, wikidata, ldap, local}
+		long  = strings.Repeat("Donaudampfschifffahrtsgesellschaftskapitänswitwe", 4)
+		none  = Provider{ID: "x", Name: long, Strategy: "ldapauth", LoginURL: "login/x"}
+		login = "login?redirect_uri=https%3A%2F%2Fcocoda.example.org%2Fapp%2F"
+	)
+	identities := []Identity{
+		{Provider: github, ID: "583231", URI: "https://github.com/ada", Name: "Ada L.", Username: "ada", DisconnectURL: "disconnect/github"},
+		{Provider: orcid, ID: "0000-0002-1825-0097", URI: "https://orcid.org/0000-0002-1825-0097", Name: "Ada Lovelace", DisconnectURL: "disconnect/orcid"},
+		{Provider: ldap, ID: "alovelace", Name: "Lovelace, Ada", Username: "alovelace", DisconnectURL: "disconnect/my-ldap"},
+	}
+	account := AccountPage{
+		Layout:      in("account"),
+		ID:          "c0c1914a-f9d6-4b92-a624-bf44118b6619",
+		URI:         "https://example.org/login/users/c0c1914a-f9d6-4b92-a624-bf44118b6619",
+		Name:        "Ada Lovelace",
+		Created:     day(3, 9, 12),
+		LastUsed:    day(21, 21, 50),
+		Identities:  identities,
+		Connectable: []Provider{google, wikidata, stack},
+	}
+	// with is the account page after a change.
+	with := func(change func(*AccountPage)) *AccountPage {
+		p := account
+		change(&p)
+		return &p
+	}
+	merge := MergePage{
+		Layout: in("merge"),
+		Current: AccountSide{Name: "Ada Lovelace", URI: account.URI, Created: account.Created, LastUsed: account.LastUsed,
+			Identities: identities[:2]},
+		Other: AccountSide{Name: "alovelace@my-ldap", URI: "https://example.org/login/users/0d5ac8f2-3c8b-4a5e-9e09-7c1e5b0a6f11",
+			Created: day(1, 14, 5), LastUsed: day(19, 8, 30), Identities: identities[2:]},
+		Action: "merge", Proof: "eyJhbGciOiJkaXIifQ", Cancel: "merge/cancel",
+	}
+	germanMerge := merge
+	germanMerge.Layout = german(merge.Layout)
+	sessions := []Session{
+		{Handle: "s2", Application: "BARTOC", Browser: "Safari on iOS", Address: "2001:db8::17", Provider: "ORCID",
+			Created: day(18, 7, 1), LastUsed: day(20, 18, 44), Expires: day(30, 18, 44)},
+		{Handle: "s1", Current: true, Application: "Cocoda", Browser: "Firefox on Linux", Address: "192.0.2.17", Provider: "GitHub",
+			Created: day(21, 21, 48), LastUsed: day(21, 21, 50), Expires: day(30, 21, 50), Sockets: 3},
+		{Handle: "s3", Created: day(2, 7, 1), LastUsed: day(9, 10, 0), Expires: day(25, 10, 0)},
+	}
+	signIns := []SignIn{
+		{At: day(21, 21, 48), Provider: "GitHub", Address: "192.0.2.17", Browser: "Firefox on Linux", Application: "Cocoda", Result: "ok"},
+		{At: day(20, 3, 2), Provider: "University Library", Address: "203.0.113.99", Result: "refused"},
+		{At: day(18, 7, 1), Provider: "ORCID", Address: "2001:db8::17", Browser: "Safari on iOS", Application: "BARTOC", Result: "ok"},
+	}
+	credentials := func(change func(*CredentialsPage)) *CredentialsPage {
+		p := CredentialsPage{Layout: out("login/my-ldap"), Provider: ldap, Action: "login/my-ldap", Back: login}
+		change(&p)
+		return &p
+	}
+	message := func(kind, id string, args ...string) Message {
+		m := Message{Kind: kind, ID: id}
+		for i := 0; i+1 < len(args); i += 2 {
+			if m.Args == nil {
+				m.Args = make(map[string]any)
+			}
+			m.Args[args[i]] = args[i+1]
+		}
+		return m
+	}
+	field := func(name, id string) *FieldError { return &FieldError{Field: name, Message: message("error", id)} }
+
+	examples := []Example{
+		{"login", "Sign in", &LoginPage{Layout: out("login"), Providers: five}},
+		{"login-application", "Sign in, sent by an application", &LoginPage{Layout: out(login), Providers: five, Application: "Cocoda", RedirectHost: "cocoda.example.org"}},
+		{"login-redirect", "Sign in, sent by another website", &LoginPage{Layout: out(login), Providers: five, RedirectHost: "cocoda.example.org"}},
+		{"login-one", "Sign in, one provider", &LoginPage{Layout: out("login"), Providers: []Provider{local}}},
+		{"login-many", "Sign in, many providers", &LoginPage{Layout: out("login"), Providers: all}},
+		{"login-none", "Sign in, no providers", &LoginPage{Layout: out("login")}},
+		{"login-long", "Sign in, long names", &LoginPage{Layout: out(login), Providers: []Provider{none, github}, Application: long, RedirectHost: strings.ToLower(long[:60]) + ".example.org"}},
+		{"login-messages", "Sign in, with messages", &LoginPage{Layout: out("login", message("success", "signed_out"), message("warning", "redirect_refused", "Host", "evil.example"), message("error", "cross_site"), message("info", "form_expired")), Providers: five}},
+		{"login-german", "Sign in, German", &LoginPage{Layout: german(out(login)), Providers: five, Application: "Cocoda", RedirectHost: "cocoda.example.org"}},
+		{"login-dev", "Sign in, development server", &LoginPage{Layout: out("login"), Providers: five}},
+
+		{"credentials", "Username and password", credentials(func(p *CredentialsPage) { p.Application = "Cocoda" })},
+		{"credentials-refused", "Username and password, refused", credentials(func(p *CredentialsPage) {
+			p.Username, p.Error = "ada", field("", "credentials_refused")
+		})},
+		{"credentials-username", "Username and password, no username", credentials(func(p *CredentialsPage) { p.Error = field("username", "username_missing") })},
+		{"credentials-password", "Username and password, no password", credentials(func(p *CredentialsPage) {
+			p.Username, p.Error = "ada", field("password", "password_missing")
+		})},
+		{"credentials-limited", "Username and password, too many attempts", credentials(func(p *CredentialsPage) {
+			p.Username = "ada"
+			p.Error = &FieldError{Message: Message{Kind: "error", ID: "rate_limited", Args: map[string]any{"Seconds": 42}}}
+		})},
+		{"credentials-linking", "Username and password, to connect", credentials(func(p *CredentialsPage) {
+			p.Layout, p.Linking, p.Back = in("login/my-ldap"), true, "account"
+		})},
+		{"credentials-german", "Username and password, German", credentials(func(p *CredentialsPage) {
+			p.Layout, p.Application = german(p.Layout), "Cocoda"
+			p.Error = field("", "credentials_refused")
+		})},
+		{"credentials-long", "Username and password, long names", credentials(func(p *CredentialsPage) {
+			p.Provider, p.Application, p.Username = none, long, long
+		})},
+
+		{"account", "Account", &account},
+		{"account-one", "Account, one identity", with(func(p *AccountPage) {
+			p.Identities = []Identity{{Provider: local, ID: "ada", Name: "Ada Lovelace", Username: "ada"}}
+			p.Connectable = nil
+			p.Messages = []Message{message("success", "signed_in")}
+		})},
+		{"account-merged", "Account, merged with another", with(func(p *AccountPage) {
+			p.Messages = []Message{message("success", "merged")}
+			p.Merged = []string{merge.Other.URI}
+			p.Undo = []Merge{{ID: "m1", Name: merge.Other.Name, Providers: []string{"University Library"}, At: day(21, 21, 50), Until: day(28, 21, 50)}}
+		})},
+		{"account-name", "Account, name refused", with(func(p *AccountPage) { p.NameError, p.NameInput = field("name", "name_empty"), "" })},
+		{"account-conflict", "Account, merge refused", with(func(p *AccountPage) {
+			p.Messages = []Message{message("error", "merge_conflict", "Providers", "GitHub, ORCID")}
+		})},
+		{"account-long", "Account, long names", with(func(p *AccountPage) {
+			p.Name, p.User = long, long
+			p.Identities = []Identity{{Provider: none, ID: long, Name: long, Username: long + "x", URI: "https://example.org/" + long, DisconnectURL: "disconnect/x"}}
+			p.Connectable = []Provider{none, none}
+		})},
+		{"account-empty", "Account, nothing known", &AccountPage{Layout: in("account")}},
+		{"account-german", "Account, German", with(func(p *AccountPage) {
+			p.Layout = german(p.Layout)
+			p.Undo = []Merge{{ID: "m1", Name: merge.Other.Name, Providers: []string{"Universitätsbibliothek", "ORCID"}, At: day(21, 21, 50), Until: day(28, 21, 50)}}
+		})},
+
+		{"merge", "Merge", &merge},
+		{"merge-german", "Merge, German", &germanMerge},
+		{"sessions", "Sessions", &SessionsPage{Layout: in("sessions"), Sessions: sessions, SignIns: signIns}},
+		{"sessions-one", "Sessions, only this", &SessionsPage{Layout: in("sessions", message("success", "sessions_removed")), Sessions: sessions[1:2]}},
+		{"sessions-german", "Sessions, German", &SessionsPage{Layout: german(in("sessions")), Sessions: sessions, SignIns: signIns}},
+		{"delete", "Delete account", &DeletePage{Layout: in("delete"), Name: "Ada Lovelace"}},
+		{"delete-typed", "Delete account, name to be typed", &DeletePage{Layout: in("delete"), Name: "Ada Lovelace", Typed: true}},
+		{"delete-mismatch", "Delete account, wrong name", &DeletePage{Layout: in("delete"), Name: long, Typed: true, Error: field("name", "delete_name_mismatch")}},
+		{"delete-german", "Delete account, German", &DeletePage{Layout: german(in("delete")), Name: "Ada Lovelace", Typed: true}},
+		{"logout", "Sign out", &LogoutPage{Layout: in("logout")}},
+		{"logout-done", "Signed out", &LogoutPage{Layout: out("logout"), Done: true}},
+		{"logout-german", "Sign out, German", &LogoutPage{Layout: german(in("logout"))}},
+		{"confirm", "Disconnect", &ConfirmPage{Layout: in("disconnect/github"), Provider: github, Action: "disconnect/github", Cancel: "account"}},
+		{"confirm-german", "Disconnect, German", &ConfirmPage{Layout: german(in("disconnect/github")), Provider: github, Action: "disconnect/github", Cancel: "account"}},
+		{"help", "Help", &HelpPage{Layout: out("help"), CookieDays: 30, Applications: []Application{{"Cocoda", "https://cocoda.example.org/app/"}, {"BARTOC", "https://bartoc.example.org/"}}}},
+		{"help-empty", "Help, no applications", &HelpPage{Layout: in("help"), CookieDays: 1}},
+		{"help-german", "Help, German", &HelpPage{Layout: german(out("help")), CookieDays: 30}},
+		{"api", "API", &APIPage{Layout: in("api"), BaseURL: "http://localhost:3004/", WebSocketURL: "ws://localhost:3004/"}},
+		{"api-german", "API, German", &APIPage{Layout: german(out("api")), BaseURL: "http://localhost:3004/", WebSocketURL: "ws://localhost:3004/"}},
+	}
+	for _, e := range []ErrorPage{
+		{Status: 404, Code: "not_found"},
+		{Status: 429, Code: "rate_limited", RetryAfter: 42, Link: login},
+		{Status: 503, Code: "unavailable", Link: "account"},
+		{Status: 500, Code: "internal", Link: "account"},
+		{Status: 400, Code: "expired", Link: login},
+		{Status: 400, Code: "redirect_refused", Link: "login", Detail: "evil.example"},
+		{Status: 403, Code: "cross_site", Link: "account"},
+		{Status: 400, Code: "bad_request"},
+		{Status: 403, Code: "forbidden", Link: "account"},
+		{Status: 413, Code: "too_large", Link: "account"},
+		{Status: 405, Code: "method_not_allowed"},
+	} {
+		e.Layout, e.RequestID = out(""), "01JD8W3KQ4X2"
+		inGerman := e
+		inGerman.Layout = german(e.Layout)
+		name := "error-" + strings.ReplaceAll(e.Code, "_", "-")
+		examples = append(examples,
+			Example{name, "Error: " + e.Code, &e},
+			Example{name + "-german", "Error: " + e.Code + ", German", &inGerman})
+	}
+	for _, e := range examples {
+		if e.Name == "login-dev" {
+			e.Page.(common).Common().Dev = true
+		}
+	}
+	return examples
+}
