@@ -2,8 +2,10 @@
 "use strict";
 
 // Moments are written in UTC by the server; show them in the person's own time.
+// In the page's language, the way that the browser's region writes it.
 const lang = document.documentElement.lang;
-const moment = new Intl.DateTimeFormat(lang, { dateStyle: "long", timeStyle: "short" });
+const locale = navigator.languages.find((tag) => tag.split("-")[0] === lang) ?? lang;
+const moment = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
 for (const time of document.querySelectorAll("time[datetime]")) {
   const date = new Date(time.dateTime);
   if (!Number.isNaN(date.valueOf())) {
@@ -15,11 +17,11 @@ for (const time of document.querySelectorAll("time[datetime]")) {
 // A button beside a password shows and hides it.
 for (const button of document.querySelectorAll("button[data-reveal]")) {
   const field = document.getElementById(button.dataset.reveal);
-  const show = button.textContent;
+  const { textContent: show, ariaLabel: showLabel } = button;
   const reveal = (shown) => {
     field.type = shown ? "text" : "password";
     button.textContent = shown ? button.dataset.hide : show;
-    button.setAttribute("aria-pressed", String(shown));
+    button.ariaLabel = shown ? button.dataset.hideLabel : showLabel;
   };
   button.addEventListener("click", () => reveal(field.type === "password"));
   // Browsers remember what was typed into text fields; it leaves as a password.
