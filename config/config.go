@@ -83,8 +83,8 @@ func Load(dir string, environ []string) (*Config, []string, error) {
 	l := &loader{dir: abs, cfg: &Config{Dir: abs}, sources: map[string]string{}}
 	l.apply(l.read(environ))
 	l.providers()
-	_, given := l.sources["APPLICATIONS_PATH"]
-	l.applications(given)
+	// The file of the default may be missing; one that somebody has named may not.
+	l.applications(l.cfg.ApplicationsPath != l.resolve("./applications.json"))
 
 	l.cfg.originSet = map[string]bool{}
 	for _, origin := range l.cfg.AllowedOrigins {

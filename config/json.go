@@ -150,6 +150,9 @@ func wrongType(raw json.RawMessage, path string, want reflect.Type) Problem {
 		}
 	}
 	remedy := "write an object: { … }"
+	if want.Kind() == reflect.Pointer {
+		want = want.Elem()
+	}
 	switch want.Kind() {
 	case reflect.String:
 		remedy = `write a text in quotes: "…"`

@@ -239,8 +239,11 @@ func (l *loader) applications(given bool) {
 			} else {
 				app.URL = u.String()
 			}
-			if strings.TrimSpace(app.Name) == "" || len(app.Name) > 200 || strings.ContainsFunc(app.Name, isControl) {
-				bad = append(bad, Problem{Field: "name", Text: "is missing, longer than 200 bytes, or has control characters", Remedy: "write the name that people know the application by"})
+			switch {
+			case strings.TrimSpace(app.Name) == "":
+				bad = append(bad, Problem{Field: "name", Text: "is missing", Remedy: "write the name that people know the application by"})
+			case len(app.Name) > 200 || strings.ContainsFunc(app.Name, isControl):
+				bad = append(bad, Problem{Field: "name", Text: "is longer than 200 bytes or has control characters", Remedy: "write a short name"})
 			}
 		}
 		entry := fmt.Sprintf("entry %d", i+1)

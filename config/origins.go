@@ -102,6 +102,8 @@ func strictURL(s string) (*url.URL, error) {
 	switch {
 	case err != nil:
 		return nil, errors.New("is not a URL")
+	case u.Scheme == "":
+		return nil, errors.New("has no scheme")
 	case u.User != nil:
 		return nil, errors.New("contains a user name or a password")
 	case u.Opaque != "":

@@ -71,6 +71,8 @@ type settings struct {
 // would keep people in another store than the operator believes.
 var notYet = []string{"MONGO_URI", "MONGO_USER", "MONGO_PASS", "MONGO_HOST", "MONGO_PORT", "MONGO_DB", "REDIS_URL"}
 
+const embeddedOnly = "this version keeps everything in the embedded store and its own memory"
+
 // settingNames are the names of settings, in the order of the table.
 func settingNames() []string {
 	params, err := env.GetFieldParams(&settings{})
@@ -153,7 +155,7 @@ func (l *loader) read(environ []string) settings {
 	}
 	for _, name := range notYet {
 		if _, ok := values[name]; ok {
-			l.problem(name, "this version keeps everything in the embedded store and its own memory", "remove it")
+			l.problem(name, embeddedOnly, "remove it")
 		}
 	}
 
@@ -217,7 +219,10 @@ func (l *loader) readDotEnv(known []string) map[string]string {
 		if slices.Contains(known, name) {
 			continue
 		}
-		if near, ok := Nearest(name, known); ok {
+		if near, ok := Nearest(name, known); ok && slices.Contains(notYet, near) {
+			add(Printable(name), embeddedOnly, "remove it")
+			continue
+		} else if ok {
 			add(Printable(name), "is not known", "did you mean "+near+"?")
 			continue
 		}
@@ -296,6 +301,15 @@ func (l *loader) env(s settings) string {
 	return l.oneOf(name, value, environments, "development")
 }
 
+// units are what people write behind a number that has a unit already.
+var units = map[string][]string{
+	"a number of days":         {"d", "day", "days"},
+	"a number of minutes":      {"m", "min", "minute", "minutes"},
+	"a number of seconds":      {"s", "sec", "second", "seconds"},
+	"a number of milliseconds": {"ms", "millisecond", "milliseconds"},
+	"a number of bytes":        {"b", "byte", "bytes"},
+}
+
 // number reads a whole number in [least, most]. what is "a number of days".
 func (l *loader) number(name, value, what string, least, most, instead int) int {
 	value = strings.TrimSpace(value)
@@ -307,10 +321,11 @@ func (l *loader) number(name, value, what string, least, most, instead int) int 
 		l.problem(name, fmt.Sprintf("%s is not between %d and %d", Quote(value), least, most), fmt.Sprintf("write %d", instead))
 		return instead
 	}
-	// "30d" was most likely meant as 30.
+	// "30d" was meant as 30 where days are wanted; "1m" is no number of milliseconds.
 	suggestion := instead
-	digits := value[:len(value)-len(strings.TrimLeft(value, "0123456789"))]
-	if d, err := strconv.Atoi(digits); err == nil && least <= d && d <= most {
+	unit := strings.TrimLeft(value, "0123456789")
+	if d, err := strconv.Atoi(value[:len(value)-len(unit)]); err == nil && least <= d && d <= most &&
+		slices.Contains(units[what], strings.ToLower(strings.TrimSpace(unit))) {
 		suggestion = d
 	}
 	l.problem(name, Quote(value)+" is not "+what, fmt.Sprintf("write %d", suggestion))
@@ -332,7 +347,7 @@ func (l *loader) oneOf(name, value string, allowed []string, instead string) str
 			return instead
 		}
 	}
-	l.problem(name, Quote(value)+" is not known", didYouMean(value, allowed, "write one of "+strings.Join(allowed, ", ")))
+	l.problem(name, Quote(value)+" is not known", "write one of "+strings.Join(allowed, ", "))
 	return instead
 }
 
