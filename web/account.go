@@ -1,0 +1,230 @@
+package web
+
+import (
+	"cmp"
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"login-server/identity"
+	"login-server/session"
+	"login-server/templates"
+)
+
+func (s *Server) mountAccount(r chi.Router) {
+	r.Get("/account", s.page(s.account))
+	r.Post("/account/name", s.page(s.signedIn(s.rename)))
+	r.Post("/account/undo-merge", s.page(s.signedIn(s.undoMerge)))
+	r.Get("/account/data", s.page(s.signedIn(s.download)))
+}
+
+// signedInHandler is a handler for people who are signed in.
+type signedInHandler func(w http.ResponseWriter, r *http.Request, v visitor) error
+
+// signedIn sends everybody else to the login page.
+func (s *Server) signedIn(h signedInHandler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		v, err := s.visitor(r)
+		if err != nil {
+			return err
+		}
+		if v.account == nil {
+			return redirect(w, s.path("login"))
+		}
+		return h(w, r, v)
+	}
+}
+
+// account serves GET /account.
+func (s *Server) account(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.visitor(r)
+	if err != nil {
+		return err
+	}
+	left := s.takeFlash(w, r)
+	if v.account == nil {
+		return s.redirectNoting(w, s.path("login"), left)
+	}
+	if err := s.Sessions.Roll(r.Context(), w, v.Visit); err != nil {
+		return err
+	}
+	a := *v.account
+	page := templates.AccountPage{
+		Layout: s.layout(w, r, v),
+		ID:     a.ID, URI: a.URI, Name: a.Name, Created: a.Created, LastUsed: a.LastUsed,
+		Identities: s.identities(a),
+		Merged:     a.Merged,
+		NameError:  left.Field,
+		NameInput:  cmp.Or(left.Input, a.Name),
+	}
+	page.Messages = left.Messages
+	for _, p := range s.Providers.All() {
+		if _, linked := a.Identities[p.ID]; !linked {
+			page.Connectable = append(page.Connectable, s.provider(p.ID, ""))
+		}
+	}
+	for _, x := range a.Absorbed {
+		if until := x.At.Add(identity.UndoPeriod); s.Clock.Now().Before(until) {
+			undo := templates.Merge{ID: x.ID, Name: x.Name, At: x.At, Until: until}
+			for _, id := range x.Providers {
+				undo.Providers = append(undo.Providers, s.providerName(id))
+			}
+			page.Undo = append(page.Undo, undo)
+		}
+	}
+	s.render(w, r, http.StatusOK, page.Nonce, page)
+	return nil
+}
+
+// identities lists the identities of an account in the order of providers.json.
+func (s *Server) identities(a identity.Account) []templates.Identity {
+	var order []string
+	for _, p := range s.Providers.All() {
+		order = append(order, p.ID)
+	}
+	ids := a.Providers()
+	slices.SortStableFunc(ids, func(x, y string) int {
+		return cmp.Compare(place(order, x), place(order, y))
+	})
+	views := make([]templates.Identity, 0, len(ids))
+	for _, id := range ids {
+		own := a.Identities[id]
+		view := templates.Identity{Provider: s.provider(id, ""), ID: own.ID, URI: own.URI, Name: own.Name, Username: own.Username}
+		if len(ids) > 1 {
+			view.DisconnectURL = s.path("disconnect/" + id)
+		}
+		views = append(views, view)
+	}
+	return views
+}
+
+// place is the index of id in order; behind all when it is not in it.
+func place(order []string, id string) int {
+	if i := slices.Index(order, id); i >= 0 {
+		return i
+	}
+	return len(order)
+}
+
+// rename serves POST /account/name.
+func (s *Server) rename(w http.ResponseWriter, r *http.Request, v visitor) error {
+	fields, err := form(r)
+	if err != nil {
+		return err
+	}
+	_, err = s.Users.Rename(r.Context(), v.account.ID, fields["name"])
+	if id := nameMessage(err); id != "" {
+		f := flash{
+			Field: &templates.FieldError{Field: "name", Message: templates.Message{Kind: "error", ID: id}},
+			Input: truncate(fields["name"], 1000),
+		}
+		return s.redirectNoting(w, s.path("account"), f)
+	}
+	if err != nil {
+		return err
+	}
+	return s.redirectNoting(w, s.path("account"), note("success", "name_changed", nil))
+}
+
+// nameMessage is the message for a name that was refused; empty for other errors.
+func nameMessage(err error) string {
+	switch {
+	case errors.Is(err, identity.ErrNameEmpty):
+		return "name_empty"
+	case errors.Is(err, identity.ErrNameLong):
+		return "name_too_long"
+	case errors.Is(err, identity.ErrNameControl):
+		return "name_control"
+	}
+	return ""
+}
+
+// undoMerge serves POST /account/undo-merge.
+func (s *Server) undoMerge(w http.ResponseWriter, r *http.Request, v visitor) error {
+	fields, err := form(r)
+	if err != nil {
+		return err
+	}
+	f := note("success", "merge_undone", nil)
+	_, _, err = s.Users.UndoMerge(r.Context(), v.account.ID, fields["merge"])
+	switch {
+	case errors.Is(err, identity.ErrUndoExpired):
+		f = note("error", "merge_undo_expired", nil)
+	case errors.Is(err, identity.ErrUndoImpossible):
+		f = note("error", "merge_undo_impossible", nil)
+	case err != nil:
+		return err
+	}
+	return s.redirectNoting(w, s.path("account"), f)
+}
+
+// personalData is what GET /account/data answers: all that is stored about somebody.
+type personalData struct {
+	Exported time.Time        `json:"exported"`
+	Account  identity.Account `json:"account"`
+	// Former are accounts that were merged into this one.
+	Former   []identity.Account `json:"former"`
+	Sessions []sessionData      `json:"sessions"`
+	SignIns  []session.SignIn   `json:"signIns"`
+}
+
+// sessionData is a session without what opens it.
+type sessionData struct {
+	Handle      string    `json:"handle"`
+	Provider    string    `json:"provider"`
+	Application string    `json:"application,omitempty"`
+	Address     string    `json:"address,omitempty"`
+	UserAgent   string    `json:"userAgent,omitempty"`
+	Created     time.Time `json:"created"`
+	AuthTime    time.Time `json:"authTime"`
+	LastSeen    time.Time `json:"lastSeen"`
+	Expires     time.Time `json:"expires"`
+}
+
+// download serves GET /account/data.
+func (s *Server) download(w http.ResponseWriter, r *http.Request, v visitor) error {
+	ctx := r.Context()
+	former, err := s.Users.Former(ctx, v.account.ID)
+	if err != nil {
+		return err
+	}
+	ids := idsOf(*v.account, former)
+	sessions, err := s.Sessions.Of(ctx, ids...)
+	if err != nil {
+		return err
+	}
+	history, err := s.Sessions.History(ctx, 1000, ids...)
+	if err != nil {
+		return err
+	}
+	data := personalData{Exported: s.Clock.Now(), Account: *v.account, Former: former, Sessions: []sessionData{}, SignIns: history}
+	for _, x := range sessions {
+		data.Sessions = append(data.Sessions, sessionData{
+			Handle: x.Handle, Provider: x.Provider, Application: x.Application, Address: x.Address, UserAgent: x.UserAgent,
+			Created: x.Created, AuthTime: x.AuthTime, LastSeen: x.LastSeen, Expires: x.Expires,
+		})
+	}
+	w.Header().Set("Content-Disposition", `attachment; filename="account.json"`)
+	return writeJSON(w, http.StatusOK, data)
+}
+
+// idsOf are all ids under which something may be stored about a person.
+func idsOf(a identity.Account, former []identity.Account) []string {
+	ids := []string{a.ID}
+	for _, f := range former {
+		ids = append(ids, f.ID)
+	}
+	return ids
+}
+
+// allIDs are the ids of an account and of those it has absorbed.
+func (s *Server) allIDs(r *http.Request, a identity.Account) ([]string, error) {
+	if len(a.Merged) == 0 {
+		return []string{a.ID}, nil
+	}
+	former, err := s.Users.Former(r.Context(), a.ID)
+	return idsOf(a, former), err
+}

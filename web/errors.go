@@ -1,0 +1,169 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+
+	"login-server/store"
+	"login-server/templates"
+)
+
+// Error is a failure that a client may be told of.
+type Error struct {
+	Status int
+	// Code is stable; clients may rely on it.
+	Code string
+	// Message is a safe sentence for API clients.
+	Message string
+	// Detail and Link are for the error page; see templates.ErrorPage.
+	Detail, Link string
+	// RetryAfter is the waiting time in seconds.
+	RetryAfter int
+	// Cause is for the log and never sent.
+	Cause error
+}
+
+func (e *Error) Error() string {
+	if e.Cause != nil {
+		return e.Code + ": " + e.Cause.Error()
+	}
+	return e.Code + ": " + e.Message
+}
+
+func (e *Error) Unwrap() error { return e.Cause }
+
+// Errors that several handlers return.
+var (
+	errUnauthorized = &Error{Status: http.StatusUnauthorized, Code: "unauthorized", Message: "Authorization necessary."}
+	errTooLarge     = &Error{Status: http.StatusRequestEntityTooLarge, Code: "too_large", Message: "The request is too large."}
+	errCrossSite    = &Error{Status: http.StatusForbidden, Code: "cross_site", Message: "Requests from other sites are refused."}
+)
+
+func badRequest(message string, cause error) *Error {
+	return &Error{Status: http.StatusBadRequest, Code: "bad_request", Message: message, Cause: cause}
+}
+
+func isNotFound(err error) bool { return errors.Is(err, store.ErrNotFound) }
+
+// handler answers a request or says what went wrong, before it has written anything.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+// page makes an http.HandlerFunc of a handler whose errors are shown as pages.
+func (s *Server) page(h handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := h(w, r); err != nil {
+			s.errorPage(w, r, s.publicError(r, err))
+		}
+	}
+}
+
+// api makes an http.HandlerFunc of a handler whose errors are answered as JSON.
+func (s *Server) api(h handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := h(w, r); err != nil {
+			s.errorJSON(w, s.publicError(r, err))
+		}
+	}
+}
+
+// publicError finds what may be said of an error, and logs what may not.
+func (s *Server) publicError(r *http.Request, err error) *Error {
+	var e *Error
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &e):
+	case errors.As(err, &tooLarge):
+		e = errTooLarge
+	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
+		// The client has gone; nobody reads the answer.
+		return &Error{Status: 499, Code: "canceled", Message: "The request was cancelled."}
+	case s.Store.Ping(context.WithoutCancel(r.Context())) != nil:
+		e = &Error{Status: http.StatusServiceUnavailable, Code: "unavailable", Message: "The server cannot reach its database. Please try again soon.", RetryAfter: 5, Cause: err}
+	default:
+		e = &Error{Status: http.StatusInternalServerError, Code: "internal", Message: "Something went wrong.", Cause: err}
+	}
+	level := slog.LevelInfo
+	if e.Status >= 500 {
+		level = slog.LevelError
+	}
+	if e.Cause != nil || e.Status >= 500 {
+		s.Log.Log(r.Context(), level, "request failed", "request_id", requestID(r), "method", r.Method, "route", routeOf(r), "status", e.Status, "code", e.Code, "err", err)
+	}
+	return e
+}
+
+func (s *Server) errorJSON(w http.ResponseWriter, e *Error) {
+	body, err := json.Marshal(struct {
+		Status  int    `json:"status"`
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	}{e.Status, e.Code, e.Message})
+	if err != nil {
+		panic(err) // strings and a number
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	if e.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(e.RetryAfter))
+	}
+	w.WriteHeader(e.Status)
+	_, _ = w.Write(body)
+}
+
+// errorPage shows an error. It reads nothing but the request, so that it works when
+// the store does not.
+func (s *Server) errorPage(w http.ResponseWriter, r *http.Request, e *Error) {
+	page := templates.ErrorPage{
+		Layout:     s.layout(w, r, visitor{}),
+		Status:     e.Status,
+		Code:       e.Code,
+		RetryAfter: e.RetryAfter,
+		RequestID:  requestID(r),
+		Link:       e.Link,
+		Detail:     e.Detail,
+	}
+	if page.Link == "" {
+		page.Link = s.path("")
+	}
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
+	}
+	s.render(w, r, e.Status, page.Layout.Nonce, page)
+}
+
+func (s *Server) notFound(http.ResponseWriter, *http.Request) error {
+	return &Error{Status: http.StatusNotFound, Code: "not_found", Message: "There is nothing here."}
+}
+
+func (s *Server) methodNotAllowed(http.ResponseWriter, *http.Request) error {
+	return &Error{Status: http.StatusMethodNotAllowed, Code: "bad_request", Message: "This method is not allowed here."}
+}
+
+// writeJSON answers with a value.
+func writeJSON(w http.ResponseWriter, status int, value any) error {
+	body, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	writeBody(w, status, body)
+	return nil
+}
+
+func writeBody(w http.ResponseWriter, status int, body []byte) {
+	h := w.Header()
+	h["Content-Type"] = jsonType
+	h["Cache-Control"] = noStore
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}
+
+var (
+	jsonType = []string{"application/json; charset=utf-8"}
+	noStore  = []string{"no-store"}
+)

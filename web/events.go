@@ -1,0 +1,142 @@
+package web
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/coder/websocket"
+	"github.com/go-chi/chi/v5"
+
+	"login-server/events"
+)
+
+func (s *Server) mountEvents(r chi.Router) { r.Get("/", s.page(s.root)) }
+
+// root serves GET /: the WebSocket at the base URL, and for browsers the way to
+// the account or the login page.
+func (s *Server) root(w http.ResponseWriter, r *http.Request) error {
+	if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		return s.socket(w, r)
+	}
+	v, err := s.visitor(r)
+	if err != nil {
+		return err
+	}
+	if v.account != nil {
+		return redirect(w, s.path("account"))
+	}
+	return redirect(w, s.path("login"))
+}
+
+// socket opens a WebSocket. Browsers name the origin of the page that asks; only
+// allowed ones may, for the browser sends the person's cookie along.
+func (s *Server) socket(w http.ResponseWriter, r *http.Request) error {
+	refuse := func(e *Error) error {
+		s.errorJSON(w, e)
+		return nil
+	}
+	if origins := r.Header.Values("Origin"); len(origins) > 1 || len(origins) == 1 && !s.Config.AllowedOrigin(origins[0]) {
+		return refuse(&Error{Status: http.StatusForbidden, Code: "origin_refused", Message: "This origin is not allowed."})
+	}
+	v, err := s.visitor(r)
+	if err != nil {
+		return refuse(s.publicError(r, err))
+	}
+	address := clientAddress(r)
+	// The origin has been checked above, by the rules of the settings.
+	c, err := websocket.Accept(smallBuffers{w}, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+	if err != nil {
+		return nil // Accept has answered
+	}
+	c.SetReadLimit(s.Config.MaxSocketMessage)
+	conn := socketConn{c}
+	socket, err := s.hub.Join(context.WithoutCancel(r.Context()), conn, clientNetwork(address), v.Visit)
+	if err != nil {
+		reason := "please try again later"
+		if errors.Is(err, events.ErrTooMany) {
+			reason = "too many sockets"
+		}
+		conn.Close(int(websocket.StatusTryAgainLater), reason)
+		return nil
+	}
+	// The goroutine of the request, and all that hangs on it, ends here: most sockets
+	// are idle for most of their lives and should cost little.
+	go s.listen(c, socket)
+	return nil
+}
+
+// listen passes on what the client sends until the connection ends.
+func (s *Server) listen(c *websocket.Conn, socket *events.Socket) {
+	defer s.hub.Leave(socket)
+	defer func() { _ = c.CloseNow() }()
+	ctx := context.Background()
+	for {
+		kind, message, err := c.Read(ctx)
+		if err != nil {
+			return
+		}
+		if kind != websocket.MessageText {
+			_ = c.Close(websocket.StatusUnsupportedData, "text messages only")
+			return
+		}
+		if !s.hub.Receive(ctx, socket, message) {
+			return
+		}
+	}
+}
+
+// socketConn is a WebSocket as the hub sees it.
+type socketConn struct{ c *websocket.Conn }
+
+func (s socketConn) Write(ctx context.Context, message []byte) error {
+	return s.c.Write(ctx, websocket.MessageText, message)
+}
+
+func (s socketConn) Close(code int, reason string) {
+	_ = s.c.Close(websocket.StatusCode(code), reason)
+}
+
+func (s socketConn) CloseNow() { _ = s.c.CloseNow() }
+
+// smallBuffers hands out hijacked connections with buffers that fit what clients
+// send: net/http's own take 8 KiB, which is most of what an idle socket would cost.
+type smallBuffers struct{ http.ResponseWriter }
+
+const (
+	readBuffer  = 512
+	writeBuffer = 1024
+)
+
+// Hijack implements http.Hijacker.
+func (b smallBuffers) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(b.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	// What the client has sent already is in the large buffer.
+	early, err := rw.Reader.Peek(rw.Reader.Buffered())
+	if err != nil {
+		_ = conn.Close()
+		return nil, nil, err
+	}
+	reader := io.Reader(conn)
+	if len(early) > 0 {
+		conn = earlyConn{conn, io.MultiReader(bytes.NewReader(bytes.Clone(early)), conn)}
+		reader = conn
+	}
+	return conn, bufio.NewReadWriter(bufio.NewReaderSize(reader, readBuffer), bufio.NewWriterSize(conn, writeBuffer)), nil
+}
+
+// earlyConn reads what had arrived before the connection was taken over first.
+type earlyConn struct {
+	net.Conn
+	reader io.Reader
+}
+
+func (c earlyConn) Read(p []byte) (int, error) { return c.reader.Read(p) }

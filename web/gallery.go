@@ -1,0 +1,53 @@
+package web
+
+import (
+	"html/template"
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+
+	"login-server/templates"
+)
+
+// mountGallery serves every page in every state, in development only.
+func (s *Server) mountGallery(r chi.Router) {
+	r.Get("/dev/gallery", s.page(s.gallery))
+	r.Get("/dev/gallery/{name}", s.page(s.galleryPage))
+}
+
+var galleryIndex = template.Must(template.New("gallery").Parse(`<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Gallery</title>
+<link rel="stylesheet" href="{{.Style}}"><main class="page"><h1>Gallery</h1>
+<p>Every page in every state, with invented people. Add <code>?lang=de</code> for German.</p>
+<ul>{{range .Examples}}<li><a href="{{$.Path}}/{{.Name}}">{{.Title}}</a></li>{{end}}</ul></main></html>
+`))
+
+// gallery serves GET /dev/gallery.
+func (s *Server) gallery(w http.ResponseWriter, _ *http.Request) error {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'self'")
+	return galleryIndex.Execute(w, map[string]any{
+		"Style": s.path(s.Static.Asset("app.css")), "Path": s.path("dev/gallery"), "Examples": templates.Gallery(),
+	})
+}
+
+// galleryPage serves GET /dev/gallery/{name}.
+func (s *Server) galleryPage(w http.ResponseWriter, r *http.Request) error {
+	for _, example := range templates.Gallery() {
+		if example.Name != chi.URLParam(r, "name") {
+			continue
+		}
+		page, ok := example.Page.(interface{ Common() *templates.Layout })
+		if !ok {
+			break
+		}
+		common := page.Common()
+		common.Base, common.Nonce, common.Path = s.base(), newNonce(), pathBelow(r)
+		if r.URL.Query().Has("lang") {
+			common.Lang = s.language(r)
+		}
+		s.render(w, r, http.StatusOK, common.Nonce, example.Page)
+		return nil
+	}
+	return s.notFound(w, r)
+}

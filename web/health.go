@@ -1,0 +1,112 @@
+package web
+
+import (
+	"crypto/subtle"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"login-server/providers"
+)
+
+func (s *Server) mountHealth(r chi.Router) {
+	r.Get("/healthz", s.api(s.healthz))
+	r.Get("/readyz", s.api(s.readyz))
+	if s.Config.MetricsToken != "" {
+		r.Get("/metrics", s.api(s.guardedMetrics))
+	}
+}
+
+// healthz serves GET /healthz: the process answers.
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
+	return writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// readyz serves GET /readyz: the database answers, and the server is not stopping.
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
+	if !s.ready.Load() {
+		return &Error{Status: http.StatusServiceUnavailable, Code: "stopping", Message: "The server is stopping.", RetryAfter: 5}
+	}
+	if err := s.Store.Ping(r.Context()); err != nil {
+		return &Error{Status: http.StatusServiceUnavailable, Code: "unavailable", Message: "The database does not answer.", RetryAfter: 5, Cause: err}
+	}
+	return writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+}
+
+// metrics are the numbers for Prometheus.
+type metrics struct {
+	handler  http.Handler
+	requests *prometheus.CounterVec
+	duration prometheus.Histogram
+	logins   *prometheus.CounterVec
+}
+
+func (s *Server) newMetrics() metrics {
+	registry := prometheus.NewRegistry()
+	m := metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "login_server_http_requests_total", Help: "Requests answered, by class of status.",
+		}, []string{"status"}),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "login_server_http_request_seconds", Help: "Time to answer a request.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}),
+		logins: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "login_server_logins_total", Help: "Attempts to sign in, by provider and result: ok, refused or failed.",
+		}, []string{"provider", "result"}),
+	}
+	gauge := func(name, help string, value func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "login_server_" + name, Help: help}, value)
+	}
+	registry.MustRegister(
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		m.requests, m.duration, m.logins,
+		gauge("sockets", "Open WebSockets.", func() float64 { return float64(s.hub.Stats().Sockets) }),
+		gauge("socket_sessions", "Sessions with open WebSockets.", func() float64 { return float64(s.hub.Stats().Sessions) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "login_server_sockets_dropped_total", Help: "WebSockets dropped because they did not keep up."},
+			func() float64 { return float64(s.hub.Stats().Dropped) }),
+	)
+	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	return m
+}
+
+// classes are the label values of statuses; their counters are looked up once.
+var classes = [...]string{"other", "1xx", "2xx", "3xx", "4xx", "5xx"}
+
+func (m metrics) request(status int, took time.Duration) {
+	class := status / 100
+	if class < 1 || class > 5 {
+		class = 0
+	}
+	m.requests.WithLabelValues(classes[class]).Inc()
+	m.duration.Observe(took.Seconds())
+}
+
+func (m metrics) login(provider string, err error) {
+	result := "ok"
+	if errors.Is(err, providers.ErrRefused) {
+		result = "refused"
+	} else if err != nil {
+		result = "failed"
+	}
+	m.logins.WithLabelValues(provider, result).Inc()
+}
+
+// Metrics serves the numbers for Prometheus, unguarded: for an address of its own.
+func (s *Server) Metrics() http.Handler { return s.metrics.handler }
+
+// guardedMetrics serves GET /metrics to who knows METRICS_TOKEN.
+func (s *Server) guardedMetrics(w http.ResponseWriter, r *http.Request) error {
+	want := "Bearer " + s.Config.MetricsToken
+	if subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), []byte(want)) != 1 {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		return errUnauthorized
+	}
+	s.metrics.handler.ServeHTTP(w, r)
+	return nil
+}

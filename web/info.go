@@ -1,0 +1,219 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"login-server/providers"
+	"login-server/templates"
+)
+
+// mountInfo are the answers that are the same for everybody, and the pages that explain.
+func (s *Server) mountInfo(r chi.Router) {
+	r.Get("/about", s.api(s.getAbout))
+	r.Get("/providers", s.api(s.getProviders))
+	r.Get("/help", s.page(s.help))
+	r.Get("/api", s.page(s.apiPage))
+}
+
+// getAbout serves GET /about, with 200 even when the database is away (ok: 0).
+func (s *Server) getAbout(w http.ResponseWriter, r *http.Request) error {
+	writeBody(w, http.StatusOK, s.about.get(r.Context()))
+	return nil
+}
+
+// getProviders serves GET /providers.
+func (s *Server) getProviders(w http.ResponseWriter, _ *http.Request) error {
+	writeBody(w, http.StatusOK, *s.provided.Load())
+	return nil
+}
+
+// publicProvider is a provider as clients see it.
+type publicProvider struct {
+	ID                   string `json:"id"`
+	Strategy             string `json:"strategy"`
+	Name                 string `json:"name"`
+	CredentialsNecessary bool   `json:"credentialsNecessary"`
+	Image                string `json:"image,omitempty"`
+	URL                  string `json:"url,omitempty"`
+	LoginURL             string `json:"loginURL"`
+}
+
+func (s *Server) publicProviders() (json.RawMessage, error) {
+	list := []publicProvider{}
+	for _, p := range s.Providers.All() {
+		list = append(list, publicProvider{
+			ID: p.ID, Strategy: p.Strategy, Name: p.Name, CredentialsNecessary: p.Checker != nil,
+			Image: s.image(p), URL: p.URL, LoginURL: s.Config.BaseURL.String() + "login/" + url.PathEscape(p.ID),
+		})
+	}
+	return json.Marshal(list)
+}
+
+// image is the absolute URL of a provider's picture: the one in the file, or one
+// among the static files that is named after the provider. Without either it is
+// empty, and pages show the icon of the strategy.
+func (s *Server) image(p *providers.Provider) string {
+	image := p.Image
+	if image == "" {
+		for _, ending := range []string{".svg", ".png", ".jpg"} {
+			if s.Static.Has(p.ID + ending) {
+				image = "static/" + p.ID + ending
+				break
+			}
+		}
+	}
+	if image == "" || strings.HasPrefix(image, "http://") || strings.HasPrefix(image, "https://") {
+		return image
+	}
+	return s.Config.BaseURL.String() + strings.TrimPrefix(image, "/")
+}
+
+// about keeps the answer of GET /about ready: counting is not for every request.
+type about struct {
+	server *Server
+
+	mu       sync.Mutex
+	body     []byte
+	made     time.Time
+	took     time.Duration
+	stale    bool
+	counting bool
+}
+
+const (
+	// aboutAge is how long the counts in /about may be behind those of another node.
+	aboutAge = 5 * time.Second
+	// quickCount is what counting may take to be done while a request waits.
+	quickCount = 5 * time.Millisecond
+)
+
+// touch notes that the counts have changed.
+func (a *about) touch() {
+	a.mu.Lock()
+	a.stale = true
+	a.mu.Unlock()
+}
+
+// get returns the answer. On a large store, where counting takes its time, it
+// returns the last one and counts in the background.
+func (a *about) get(ctx context.Context) []byte {
+	now := a.server.Clock.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.body != nil && !a.stale && now.Sub(a.made) < aboutAge || a.counting {
+		return a.body
+	}
+	a.stale = false
+	if a.body != nil && a.took > quickCount {
+		a.counting = true
+		go func() {
+			start := time.Now()
+			body := a.server.makeAbout(context.Background())
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.body, a.made, a.took, a.counting = body, now, time.Since(start), false
+		}()
+		return a.body
+	}
+	start := time.Now()
+	a.body, a.made = a.server.makeAbout(context.WithoutCancel(ctx)), now
+	a.took = time.Since(start)
+	return a.body
+}
+
+type aboutBody struct {
+	Title          string            `json:"title"`
+	Env            string            `json:"env"`
+	Version        string            `json:"version"`
+	BaseURL        string            `json:"baseUrl"`
+	URLs           map[string]string `json:"urls"`
+	AllowedDomains []string          `json:"allowedDomains"`
+	PublicKey      string            `json:"publicKey"`
+	Algorithm      string            `json:"algorithm"`
+	CookieMaxDays  int               `json:"cookieMaxDays"`
+	Statistics     statistics        `json:"statistics"`
+	OK             int               `json:"ok"`
+}
+
+type statistics struct {
+	UserCount           int            `json:"userCount"`
+	UserCountByProvider map[string]int `json:"userCountByProvider"`
+	SessionCount        int            `json:"sessionCount"`
+}
+
+func (s *Server) makeAbout(ctx context.Context) []byte {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	body := aboutBody{
+		Title: s.Config.Title, Env: s.Config.Env, Version: s.Version, BaseURL: s.Config.BaseURL.String(),
+		URLs:           map[string]string{"imprint": s.Config.ImprintURL, "privacy": s.Config.PrivacyURL, "sources": s.Config.SourcesURL},
+		AllowedDomains: s.Config.AllowedOrigins,
+		PublicKey:      s.Tokens.PublicPEM(),
+		Algorithm:      s.Tokens.Algorithm(),
+		CookieMaxDays:  s.Config.CookieMaxDays,
+		OK:             1,
+	}
+	var err error
+	if body.Statistics, err = s.statistics(ctx); err != nil {
+		s.Log.Warn("count for /about", "err", err)
+		body.OK = 0
+	}
+	text, err := json.Marshal(body)
+	if err != nil {
+		panic(fmt.Sprintf("about: %v", err)) // strings and numbers
+	}
+	return text
+}
+
+func (s *Server) statistics(ctx context.Context) (statistics, error) {
+	st := statistics{UserCountByProvider: map[string]int{}}
+	if err := s.Store.Ping(ctx); err != nil {
+		return st, err
+	}
+	var err error
+	if st.UserCount, err = s.Users.Count(ctx, ""); err != nil {
+		return st, err
+	}
+	for _, p := range s.Providers.All() {
+		if st.UserCountByProvider[p.ID], err = s.Users.Count(ctx, p.ID); err != nil {
+			return st, err
+		}
+	}
+	st.SessionCount, err = s.Sessions.Count(ctx)
+	return st, err
+}
+
+// help serves GET /help.
+func (s *Server) help(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.visitor(r)
+	if err != nil {
+		return err
+	}
+	page := templates.HelpPage{Layout: s.layout(w, r, v), CookieDays: s.Config.CookieMaxDays}
+	for _, app := range s.Config.Applications {
+		page.Applications = append(page.Applications, templates.Application{Name: app.Name, URL: app.URL})
+	}
+	s.render(w, r, http.StatusOK, page.Nonce, page)
+	return nil
+}
+
+// apiPage serves GET /api: a live demonstration.
+func (s *Server) apiPage(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.visitor(r)
+	if err != nil {
+		return err
+	}
+	base := s.Config.BaseURL.String()
+	page := templates.APIPage{Layout: s.layout(w, r, v), BaseURL: base, WebSocketURL: strings.Replace(base, "http", "ws", 1)}
+	s.render(w, r, http.StatusOK, page.Nonce, page)
+	return nil
+}

@@ -1,0 +1,135 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+
+	"login-server/identity"
+	"login-server/templates"
+)
+
+// mountLeave are the ways out: signing out, disconnecting an identity, deleting the
+// account. The GETs act on a link that was really followed on our pages or those of
+// an allowed application; they ask when it came from elsewhere, and do nothing as
+// an image, a frame or a fetch of another site.
+func (s *Server) mountLeave(r chi.Router) {
+	r.Get("/logout", s.page(s.logoutLink))
+	r.Post("/logout", s.page(s.logout))
+	r.Get("/disconnect/{provider}", s.page(s.signedIn(s.disconnectLink)))
+	r.Post("/disconnect/{provider}", s.page(s.signedIn(s.disconnect)))
+	r.Get("/delete", s.page(s.signedIn(s.deletePage)))
+	r.Post("/delete", s.page(s.signedIn(s.deleteAccount)))
+}
+
+// logoutLink serves GET /logout.
+func (s *Server) logoutLink(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.visitor(r)
+	if err != nil {
+		return err
+	}
+	if v.account != nil && s.navigation(r) == navigationOwn {
+		return s.logout(w, r)
+	}
+	page := templates.LogoutPage{Layout: s.layout(w, r, v), Done: v.account == nil}
+	s.render(w, r, http.StatusOK, page.Nonce, page)
+	return nil
+}
+
+// logout serves POST /logout.
+func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.visitor(r)
+	if err != nil {
+		return err
+	}
+	d, err := s.destinationOf(r)
+	if err != nil {
+		return err
+	}
+	if err := s.Sessions.SignOut(r.Context(), w, v.Visit); err != nil {
+		return err
+	}
+	if d.redirect != "" {
+		return redirect(w, d.redirect)
+	}
+	return s.redirectNoting(w, s.path("login"), note("success", "signed_out", nil))
+}
+
+// disconnectLink serves GET /disconnect/{provider}.
+func (s *Server) disconnectLink(w http.ResponseWriter, r *http.Request, v visitor) error {
+	if s.navigation(r) == navigationOwn {
+		return s.disconnect(w, r, v)
+	}
+	id := chi.URLParam(r, "provider")
+	if _, linked := v.account.Identities[id]; !linked {
+		return s.redirectNoting(w, s.path("account"), note("error", "disconnect_unknown", nil))
+	}
+	page := templates.ConfirmPage{
+		Layout: s.layout(w, r, v), Provider: s.provider(id, ""),
+		Action: s.path("disconnect/" + id), Cancel: s.path("account"),
+	}
+	s.render(w, r, http.StatusOK, page.Nonce, page)
+	return nil
+}
+
+// disconnect serves POST /disconnect/{provider}.
+func (s *Server) disconnect(w http.ResponseWriter, r *http.Request, v visitor) error {
+	id := chi.URLParam(r, "provider")
+	_, err := s.Users.Disconnect(r.Context(), v.account.ID, id)
+	f := note("success", "disconnected", map[string]any{"Provider": s.providerName(id)})
+	switch {
+	case errors.Is(err, identity.ErrLastIdentity):
+		f = note("error", "disconnect_last", nil)
+	case errors.Is(err, identity.ErrNotLinked):
+		f = note("error", "disconnect_unknown", nil)
+	case err != nil:
+		return err
+	}
+	return s.redirectNoting(w, s.path("account"), f)
+}
+
+// mustType tells whether the account's name has to be typed before it is deleted:
+// whoever finds an open browser should not be able to do it with a click.
+func (s *Server) mustType(v visitor) bool {
+	return s.Clock.Now().Sub(v.Session.AuthTime) > freshLogin
+}
+
+// deletePage serves GET /delete.
+func (s *Server) deletePage(w http.ResponseWriter, r *http.Request, v visitor) error {
+	page := templates.DeletePage{Layout: s.layout(w, r, v), Name: v.account.Name, Typed: s.mustType(v), Error: s.takeFlash(w, r).Field}
+	s.render(w, r, http.StatusOK, page.Nonce, page)
+	return nil
+}
+
+// deleteAccount serves POST /delete.
+func (s *Server) deleteAccount(w http.ResponseWriter, r *http.Request, v visitor) error {
+	fields, err := form(r)
+	if err != nil {
+		return err
+	}
+	if typed, err := identity.CheckName(fields["name"]); s.mustType(v) && (err != nil || typed != v.account.Name) {
+		return s.redirectNoting(w, s.path("delete"), flash{Field: &templates.FieldError{
+			Field: "name", Message: templates.Message{Kind: "error", ID: "delete_name_mismatch"},
+		}})
+	}
+	ctx := r.Context()
+	ids, err := s.allIDs(r, *v.account)
+	if err != nil {
+		return err
+	}
+	if err := s.Users.Delete(ctx, v.account.ID); err != nil && !isNotFound(err) {
+		return err
+	}
+	// From here on the account is gone; what is left is of no use to anybody.
+	if err := s.Sessions.SignOut(ctx, w, v.Visit); err != nil {
+		return err
+	}
+	if _, err := s.Sessions.RemoveAll(ctx, "", ids...); err != nil {
+		return err
+	}
+	if err := s.Sessions.DeleteHistory(ctx, ids...); err != nil {
+		return err
+	}
+	return s.redirectNoting(w, s.path("login"), note("success", "account_deleted", nil))
+}

@@ -1,0 +1,127 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"login-server/identity"
+	"login-server/templates"
+)
+
+// proofLife is how long somebody may think about a merge.
+const proofLife = 15 * time.Minute
+
+func (s *Server) mountMerge(r chi.Router) {
+	r.Get("/merge", s.page(s.mergePage))
+	r.Post("/merge", s.page(s.merge))
+}
+
+// mergeProof says that whoever is signed in in a session has just proved an
+// identity that belongs to another account. It is sealed, so that it needs no
+// document, and worth nothing in another session, for other accounts, or later.
+type mergeProof struct {
+	Handle   string `json:"h"`
+	User     string `json:"u"`
+	Other    string `json:"o"`
+	Provider string `json:"p"`
+	ID       string `json:"i"`
+	Redirect string `json:"r,omitempty"`
+	Expires  int64  `json:"e"`
+}
+
+// askMerge sends the browser to the page that shows both accounts.
+func (s *Server) askMerge(w http.ResponseWriter, v visitor, d destination, profile identity.Profile, owner identity.Account) error {
+	proof, err := s.sealer.Seal(mergeProof{
+		Handle: v.Handle, User: v.account.ID, Other: owner.ID, Provider: profile.Provider, ID: profile.ID,
+		Redirect: d.redirect, Expires: s.Clock.Now().Add(proofLife).Unix(),
+	})
+	if err != nil {
+		return err
+	}
+	return redirect(w, s.path("merge?"+url.Values{"proof": {proof}}.Encode()))
+}
+
+// proven opens a proof and checks that it still holds: same session, same account,
+// same owner of the identity. When it does not it answers and returns errAnswered.
+func (s *Server) proven(w http.ResponseWriter, r *http.Request, sealed string) (v visitor, p mergeProof, other identity.Account, err error) {
+	if v, err = s.visitor(r); err != nil {
+		return v, p, other, err
+	}
+	if v.account == nil {
+		if err = redirect(w, s.path("login")); err == nil {
+			err = errAnswered
+		}
+		return v, p, other, err
+	}
+	valid := s.sealer.Open(sealed, &p) == nil && p.Handle == v.Handle && p.User == v.account.ID && s.Clock.Now().Unix() <= p.Expires
+	if valid {
+		other, err = s.Users.Owner(r.Context(), p.Provider, p.ID)
+		if err != nil && !isNotFound(err) {
+			return v, p, other, err
+		}
+		valid = err == nil && other.ID == p.Other
+	}
+	if !valid {
+		if err = s.redirectNoting(w, s.path("account"), note("error", "merge_expired", nil)); err == nil {
+			err = errAnswered
+		}
+	}
+	return v, p, other, err
+}
+
+// mergePage serves GET /merge: both accounts, and what will happen.
+func (s *Server) mergePage(w http.ResponseWriter, r *http.Request) error {
+	sealed := r.URL.Query().Get("proof")
+	v, _, other, err := s.proven(w, r, sealed)
+	if err != nil {
+		return unlessAnswered(err)
+	}
+	page := templates.MergePage{
+		Layout:  s.layout(w, r, v),
+		Current: s.side(*v.account),
+		Other:   s.side(other),
+		Action:  s.path("merge"),
+		Proof:   sealed,
+		Cancel:  s.path("account"),
+	}
+	s.render(w, r, http.StatusOK, page.Nonce, page)
+	return nil
+}
+
+func (s *Server) side(a identity.Account) templates.AccountSide {
+	return templates.AccountSide{Name: a.Name, URI: a.URI, Created: a.Created, LastUsed: a.LastUsed, Identities: s.identities(a)}
+}
+
+// merge serves POST /merge: the person has said yes.
+func (s *Server) merge(w http.ResponseWriter, r *http.Request) error {
+	fields, err := form(r)
+	if err != nil {
+		return err
+	}
+	v, p, other, err := s.proven(w, r, fields["proof"])
+	if err != nil {
+		return unlessAnswered(err)
+	}
+	account, err := s.Users.Merge(r.Context(), v.account.ID, other.ID)
+	var shared *identity.SharedError
+	switch {
+	case errors.As(err, &shared):
+		return s.redirectNoting(w, s.path("account"), note("error", "merge_conflict", map[string]any{"Providers": s.providerNames(shared.Providers)}))
+	case errors.Is(err, identity.ErrBusy), isNotFound(err):
+		return s.redirectNoting(w, s.path("account"), note("error", "merge_expired", nil))
+	case err != nil:
+		return err
+	}
+	d := destination{redirect: p.Redirect}
+	if _, err := s.Sessions.SignIn(r.Context(), w, v.Visit, s.loginOf(r, account.ID, p.Provider, d)); err != nil {
+		return err
+	}
+	if d.redirect != "" {
+		return redirect(w, d.redirect)
+	}
+	return s.redirectNoting(w, s.path("account"), note("success", "merged", nil))
+}

@@ -1,0 +1,277 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+	"github.com/go-chi/cors"
+)
+
+// maxBody is how many bytes a request body may have.
+const maxBody = 64 << 10
+
+// middleware puts around the router, outside in: client address, request id, log
+// and recovery, the path of BASE_URL, general headers, CORS.
+func (s *Server) middleware(next http.Handler) http.Handler {
+	next = s.protect(next)
+	next = cors.Handler(cors.Options{
+		AllowOriginFunc:  func(_ *http.Request, origin string) bool { return s.Config.AllowedOrigin(origin) },
+		AllowedMethods:   []string{"GET", "PUT", "POST", "PATCH", "DELETE"},
+		AllowedHeaders:   []string{"Origin", "X-Requested-With", "Content-Type", "Accept", "Authorization"},
+		ExposedHeaders:   []string{"X-Total-Count", "Link"},
+		AllowCredentials: true,
+		MaxAge:           600,
+	})(next)
+	next = s.headers(next)
+	next = s.mounted(next)
+	next = s.observe(next)
+	if len(s.Config.TrustedProxies) > 0 {
+		trusted := make([]string, len(s.Config.TrustedProxies))
+		for i, prefix := range s.Config.TrustedProxies {
+			trusted[i] = prefix.String()
+		}
+		next = middleware.ClientIPFromXFF(trusted...)(next)
+	}
+	return next
+}
+
+type requestIDKey struct{}
+
+// requestID names a request in the log and on error pages.
+func requestID(r *http.Request) string {
+	if n, ok := r.Context().Value(requestIDKey{}).(*request); ok {
+		return n.id()
+	}
+	return ""
+}
+
+// request is what is known of a request from the start.
+type request struct {
+	boot   string
+	number uint64
+}
+
+func (n *request) id() string { return n.boot + "-" + strconv.FormatUint(n.number, 36) }
+
+// answer notes what a handler answers.
+type answer struct {
+	http.ResponseWriter
+	status int
+}
+
+func (a *answer) WriteHeader(status int) {
+	if a.status == 0 {
+		a.status = status
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *answer) Write(b []byte) (int, error) {
+	if a.status == 0 {
+		a.status = http.StatusOK
+	}
+	return a.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// observe gives each request its id, counts it, logs what changes something or
+// fails, and turns a panic into an error page.
+func (s *Server) observe(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		n := &request{boot: s.boot, number: s.requests.Add(1)}
+		r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, n))
+		a := &answer{ResponseWriter: w}
+		defer func() {
+			if p := recover(); p != nil {
+				if p == http.ErrAbortHandler {
+					panic(p)
+				}
+				s.Log.Error("panic", "request_id", n.id(), "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+				if a.status == 0 {
+					s.errorPage(a, r, &Error{Status: http.StatusInternalServerError, Code: "internal"})
+				}
+			}
+			s.metrics.request(a.status, time.Since(start))
+			if level, ok := logLevel(r.Method, a.status); ok {
+				s.Log.Log(r.Context(), level, "request", "request_id", n.id(), "method", r.Method, "path", r.URL.Path,
+					"status", a.status, "ms", time.Since(start).Milliseconds(), "client", clientAddress(r))
+			}
+		}()
+		next.ServeHTTP(a, r)
+	})
+}
+
+// logLevel says whether a request is worth a line: reads that succeed are counted
+// in the metrics only. Queries are never logged; they may hold what is not ours.
+func logLevel(method string, status int) (slog.Level, bool) {
+	switch {
+	case status >= 500:
+		return slog.LevelError, true
+	case status >= 400 && status != http.StatusUnauthorized && status != http.StatusNotFound:
+		return slog.LevelWarn, true
+	case method != http.MethodGet && method != http.MethodHead && method != http.MethodOptions:
+		return slog.LevelInfo, true
+	}
+	return 0, false
+}
+
+// clientAddress is the address a request comes from, seen through trusted proxies.
+func clientAddress(r *http.Request) string {
+	if ip := middleware.GetClientIP(r.Context()); ip != "" {
+		return ip
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// clientNetwork is what limits count by: the address, or the /64 of an IPv6 one,
+// which belongs to one customer as a whole.
+func clientNetwork(address string) string {
+	ip, err := netip.ParseAddr(address)
+	if err != nil || ip.Unmap().Is4() {
+		return address
+	}
+	prefix, err := ip.WithZone("").Prefix(64)
+	if err != nil {
+		return address
+	}
+	return prefix.String()
+}
+
+// Values of headers that never change.
+var (
+	nosniff  = []string{"nosniff"}
+	deny     = []string{"DENY"}
+	referrer = []string{"same-origin"}
+	hsts     = []string{"max-age=31536000"}
+)
+
+// headers sets what every answer has, and limits the body of the request.
+func (s *Server) headers(next http.Handler) http.Handler {
+	secure := s.Config.BaseURL.Scheme == "https"
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h["X-Content-Type-Options"] = nosniff
+		h["X-Frame-Options"] = deny
+		h["Referrer-Policy"] = referrer
+		if secure {
+			h["Strict-Transport-Security"] = hsts
+		}
+		if r.Body != nil && r.Body != http.NoBody {
+			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// protect refuses requests that change something and come from another site. The
+// API takes them from allowed origins, pages from their own origin only, or a form
+// elsewhere could sign people in to, or merge them with, an account of its author.
+func (s *Server) protect(next http.Handler) http.Handler {
+	pages := http.NewCrossOriginProtection()
+	calls := http.NewCrossOriginProtection()
+	for _, origin := range s.Config.AllowedOrigins {
+		if err := calls.AddTrustedOrigin(origin); err != nil {
+			s.Log.Warn("origin cannot be trusted", "origin", origin, "err", err)
+		}
+	}
+	// Behind a proxy the Host may be another than that of BASE_URL.
+	if err := pages.AddTrustedOrigin(s.Config.Origin()); err != nil {
+		s.Log.Warn("origin cannot be trusted", "origin", s.Config.Origin(), "err", err)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.Method {
+		case http.MethodGet, http.MethodHead, http.MethodOptions:
+		case http.MethodPost:
+			if pages.Check(r) != nil {
+				s.page(func(http.ResponseWriter, *http.Request) error { return errCrossSite })(w, r)
+				return
+			}
+		default:
+			if calls.Check(r) != nil {
+				s.api(func(http.ResponseWriter, *http.Request) error { return errCrossSite })(w, r)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// navigation tells how a GET that changes something was brought about
+// (Fetch Metadata, https://www.w3.org/TR/fetch-metadata/).
+type navigation int
+
+const (
+	navigationNone navigation = iota // not a navigation at all: an image, a frame, a fetch
+	navigationAsk                    // somebody followed a link, but not one of ours
+	navigationOwn                    // a link on our pages or on those of an allowed application
+)
+
+func (s *Server) navigation(r *http.Request) navigation {
+	mode, dest := r.Header.Get("Sec-Fetch-Mode"), r.Header.Get("Sec-Fetch-Dest")
+	if mode != "" && mode != "navigate" || dest != "" && dest != "document" {
+		return navigationNone
+	}
+	if strings.Contains(r.Header.Get("Sec-Purpose")+r.Header.Get("Purpose"), "prefetch") {
+		return navigationAsk
+	}
+	if r.Header.Get("Sec-Fetch-Site") == "same-origin" {
+		return navigationOwn
+	}
+	// The referrer names the page that was left; it cannot be forged by a page.
+	if from := r.Referer(); from != "" {
+		if _, err := s.Config.AllowedRedirect(from); err == nil {
+			return navigationOwn
+		}
+	}
+	return navigationAsk
+}
+
+// isDocument tells a page view from a fetch by a script: only the former sees, and
+// thereby uses up, the messages that wait for the person.
+func isDocument(r *http.Request) bool {
+	dest := r.Header.Get("Sec-Fetch-Dest")
+	return dest == "" || dest == "document"
+}
+
+func routeOf(r *http.Request) string {
+	if c := chi.RouteContext(r.Context()); c != nil {
+		return c.RoutePattern()
+	}
+	return ""
+}
+
+// form reads the fields of a posted form. Fields in the query string do not count.
+func form(r *http.Request) (map[string]string, error) {
+	if err := r.ParseForm(); err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return nil, err
+		}
+		return nil, badRequest("The form could not be read.", err)
+	}
+	fields := make(map[string]string, len(r.PostForm))
+	for name, values := range r.PostForm {
+		if !validText(values[0]) {
+			return nil, badRequest("The form is not valid UTF-8.", nil)
+		}
+		fields[name] = values[0]
+	}
+	return fields, nil
+}

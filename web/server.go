@@ -1,0 +1,233 @@
+// Package web translates between HTTP and the rooms below it: router, middleware,
+// pages, JSON API and the WebSocket. It decides nothing itself.
+//
+// Routes live beside their handlers, one file per page or API group; Server.routes
+// lists all of them. Handlers return errors, and one function makes status, body
+// and log line of them (errors.go).
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"login-server/clock"
+	"login-server/config"
+	"login-server/events"
+	"login-server/identity"
+	"login-server/providers"
+	"login-server/session"
+	"login-server/static"
+	"login-server/store"
+	"login-server/templates"
+	"login-server/token"
+)
+
+// Deps are the rooms that the server translates for.
+type Deps struct {
+	Config    *config.Config
+	Store     store.Engine
+	Users     *identity.Directory
+	Sessions  *session.Manager
+	Tokens    *token.Manager
+	Tickets   *token.Tickets
+	Providers *providers.Set
+	Bus       events.Bus
+	Templates *templates.Set
+	Static    *static.Files
+	Clock     clock.Clock
+	Log       *slog.Logger
+	// Version of the program, shown in /about.
+	Version string
+	// Dev serves the gallery of all pages.
+	Dev bool
+}
+
+// Server answers HTTP requests. It is safe for concurrent use.
+type Server struct {
+	Deps
+	hub      *events.Hub
+	sealer   *token.Sealer // of what pages carry around: flash messages, merge proofs
+	limits   limits
+	tokens   *tokenCache
+	about    about
+	provided atomic.Pointer[json.RawMessage] // the answer of GET /providers
+	csp      string
+	handler  http.Handler
+	metrics  metrics
+	ready    atomic.Bool
+	requests atomic.Uint64
+	boot     string // tells the request ids of one run from those of another
+}
+
+// New returns the server of the rooms in d, with its hub of sockets.
+func New(d Deps) (*Server, error) {
+	s := &Server{Deps: d, boot: newNonce()[:6]}
+	var err error
+	if s.sealer, err = token.NewSealer(d.Config.SessionSecrets, "pages"); err != nil {
+		return nil, err
+	}
+	if err := s.ProvidersChanged(); err != nil {
+		return nil, err
+	}
+	s.limits = newLimits(d.Config, d.Clock.Now)
+	s.tokens = newTokenCache(d.Clock.Now, d.Tokens, d.Tickets)
+	s.about = about{server: s}
+	s.csp = s.contentPolicy()
+	s.hub = events.NewHub(events.Options{
+		Sessions: d.Sessions, Users: d.Users, Tokens: d.Tokens, Tickets: d.Tickets,
+		Clock: d.Clock, Log: d.Log,
+		About:       func() json.RawMessage { return s.about.get(context.Background()) },
+		Providers:   func() json.RawMessage { return json.RawMessage(`{"providers":` + string(*s.provided.Load()) + `}`) },
+		WarnBefore:  d.Config.ExpiryWarningThreshold,
+		CheckEvery:  d.Config.ExpiryWarningInterval,
+		IdleTimeout: d.Config.SocketIdleTimeout,
+		PerSession:  d.Config.MaxSocketsPerSession,
+		PerAddress:  d.Config.MaxSocketsPerAddress,
+	}, d.Bus)
+	d.Bus.Subscribe(func(events.Hint) { s.about.touch() })
+	s.metrics = s.newMetrics()
+	s.handler = s.routes()
+	s.ready.Store(true)
+	return s, nil
+}
+
+// ProvidersChanged makes the server show the providers as they are now.
+func (s *Server) ProvidersChanged() error {
+	if err := s.checkReservedIDs(); err != nil {
+		return err
+	}
+	list, err := s.publicProviders()
+	if err != nil {
+		return err
+	}
+	s.provided.Store(&list)
+	return nil
+}
+
+// Hub is the hub of the server's sockets.
+func (s *Server) Hub() *events.Hub { return s.hub }
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// Drain makes /readyz answer that no more requests are wanted, and lets all
+// sockets go, so that they connect to whatever answers next.
+func (s *Server) Drain() {
+	s.ready.Store(false)
+	s.hub.Close()
+}
+
+// routes is the whole routing table.
+func (s *Server) routes() http.Handler {
+	r := chi.NewRouter()
+	r.NotFound(s.page(s.notFound))
+	r.MethodNotAllowed(s.page(s.methodNotAllowed))
+
+	s.mountEvents(r) // GET / as WebSocket, else to /account or /login
+	s.mountLogin(r)
+	s.mountAccount(r)
+	s.mountMerge(r)
+	s.mountSessions(r)
+	s.mountLeave(r)
+	s.mountInfo(r)
+	s.mountUsers(r)
+	s.mountToken(r)
+	s.mountHealth(r)
+	s.mountStatic(r)
+	if s.Dev {
+		s.mountGallery(r)
+	}
+	return s.middleware(r)
+}
+
+// base is the path of BASE_URL, with trailing slash.
+func (s *Server) base() string { return s.Config.BaseURL.Path }
+
+// path is the path of a page as browsers see it.
+func (s *Server) path(rest string) string { return s.base() + rest }
+
+// roots are the first path segments that routes begin with.
+var roots = map[string]bool{
+	"login": true, "account": true, "merge": true, "sessions": true, "logout": true, "disconnect": true,
+	"delete": true, "help": true, "api": true, "about": true, "providers": true, "currentUser": true,
+	"users": true, "token": true, "healthz": true, "readyz": true, "metrics": true, "static": true,
+	".well-known": true, "dev": true, "favicon.ico": true, "lang": true,
+}
+
+// checkReservedIDs refuses ids of providers that would make a path ambiguous when
+// the server is mounted below a path that ends in /login/.
+func (s *Server) checkReservedIDs() error {
+	if !strings.HasSuffix(s.base(), "/login/") {
+		return nil
+	}
+	for _, p := range s.Providers.All() {
+		if roots[p.ID] {
+			return fmt.Errorf("%s: %s: id: %q is also a page of the server, and BASE_URL ends in /login/; choose another id", s.Config.ProvidersPath, p.ID, p.ID)
+		}
+	}
+	return nil
+}
+
+// mounted lets the server answer below the path of BASE_URL as well as without it,
+// so that it works behind a proxy that strips that path and behind one that does not.
+func (s *Server) mounted(next http.Handler) http.Handler {
+	base := s.base()
+	if base == "/" {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rest, below := strings.CutPrefix(r.URL.Path, base)
+		if first, _, _ := strings.Cut(rest, "/"); below && (rest == "" || roots[first]) || r.URL.Path+"/" == base && base != "/login/" {
+			u := *r.URL
+			u.Path, u.RawPath = "/"+rest, ""
+			if !below {
+				u.Path = "/"
+			}
+			r2 := *r
+			r2.URL = &u
+			r = &r2
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// visitor is who a request comes from.
+type visitor struct {
+	session.Visit
+	// account of who is signed in; nil otherwise.
+	account *identity.Account
+}
+
+// visitor reads the request's cookie. An error means that the store is away.
+func (s *Server) visitor(r *http.Request) (visitor, error) {
+	visit, err := s.Sessions.Visit(r)
+	if err != nil {
+		return visitor{}, fmt.Errorf("read session: %w", err)
+	}
+	v := visitor{Visit: visit}
+	if visit.Session == nil {
+		return v, nil
+	}
+	account, err := s.Users.Get(r.Context(), visit.Session.UserID)
+	switch {
+	case isNotFound(err):
+		// The account was deleted; its sessions are about to be.
+		return visitor{Visit: session.Visit{Stale: true}}, nil
+	case err != nil:
+		return visitor{}, fmt.Errorf("read account: %w", err)
+	}
+	v.account = &account
+	return v, nil
+}
+
+// freshLogin is how long after a sign-in somebody may delete the account without
+// typing its name.
+const freshLogin = 10 * time.Minute

@@ -1,0 +1,159 @@
+package web
+
+import (
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/mileusna/useragent"
+
+	"login-server/session"
+	"login-server/templates"
+)
+
+func (s *Server) mountSessions(r chi.Router) {
+	r.Get("/sessions", s.page(s.signedIn(s.sessionsPage)))
+	r.Post("/sessions/remove", s.page(s.signedIn(s.removeSession)))
+	r.Post("/sessions/remove-others", s.page(s.signedIn(s.removeOthers)))
+	r.Delete("/sessions", s.api(s.deleteSessions))
+	r.Delete("/sessions/{id}", s.api(s.deleteSession))
+}
+
+// sessionsPage serves GET /sessions.
+func (s *Server) sessionsPage(w http.ResponseWriter, r *http.Request, v visitor) error {
+	ids, err := s.allIDs(r, *v.account)
+	if err != nil {
+		return err
+	}
+	sessions, err := s.Sessions.Of(r.Context(), ids...)
+	if err != nil {
+		return err
+	}
+	history, err := s.Sessions.History(r.Context(), 20, ids...)
+	if err != nil {
+		return err
+	}
+	handles := make([]string, len(sessions))
+	for i, x := range sessions {
+		handles[i] = x.Handle
+	}
+	sockets := s.hub.Sockets(handles...)
+
+	page := templates.SessionsPage{Layout: s.layout(w, r, v)}
+	page.Messages = s.takeFlash(w, r).Messages
+	for _, x := range sessions {
+		view := templates.Session{
+			Handle: x.Handle, Current: x.Handle == v.Handle, Application: x.Application, Browser: browser(x.UserAgent),
+			Address: x.Address, Provider: s.providerName(x.Provider), Created: x.Created, LastUsed: x.LastSeen, Expires: x.Expires,
+			Sockets: sockets[x.Handle],
+		}
+		if view.Current {
+			page.Sessions = append([]templates.Session{view}, page.Sessions...)
+		} else {
+			page.Sessions = append(page.Sessions, view)
+		}
+	}
+	for _, x := range history {
+		page.SignIns = append(page.SignIns, templates.SignIn{
+			At: x.At, Provider: s.providerName(x.Provider), Address: x.Address, Browser: browser(x.UserAgent),
+			Application: x.Application, Result: x.Result,
+		})
+	}
+	s.render(w, r, http.StatusOK, page.Nonce, page)
+	return nil
+}
+
+// browser says in words what a User-Agent header means: "Firefox on Linux".
+func browser(header string) string {
+	ua := useragent.Parse(header)
+	switch {
+	case ua.Name == "":
+		return ""
+	case ua.OS == "":
+		return ua.Name
+	}
+	return ua.Name + " on " + ua.OS
+}
+
+// removeSession serves POST /sessions/remove.
+func (s *Server) removeSession(w http.ResponseWriter, r *http.Request, v visitor) error {
+	fields, err := form(r)
+	if err != nil {
+		return err
+	}
+	f := note("success", "session_removed", nil)
+	err = s.endSession(w, r, v, fields["id"])
+	if isNotFound(err) {
+		f = note("error", "session_unknown", nil)
+	} else if err != nil {
+		return err
+	}
+	return s.redirectNoting(w, s.path("sessions"), f)
+}
+
+// endSession ends one of the person's own sessions.
+func (s *Server) endSession(w http.ResponseWriter, r *http.Request, v visitor, handle string) error {
+	if handle == v.Handle {
+		return s.Sessions.SignOut(r.Context(), w, v.Visit)
+	}
+	ids, err := s.allIDs(r, *v.account)
+	if err != nil {
+		return err
+	}
+	if handle == "" || len(handle) > 200 || !validText(handle) {
+		return session.ErrNotFound
+	}
+	return s.Sessions.Remove(r.Context(), handle, ids...)
+}
+
+// removeOthers serves POST /sessions/remove-others.
+func (s *Server) removeOthers(w http.ResponseWriter, r *http.Request, v visitor) error {
+	if err := s.endOthers(r, v); err != nil {
+		return err
+	}
+	return s.redirectNoting(w, s.path("sessions"), note("success", "sessions_removed", nil))
+}
+
+func (s *Server) endOthers(r *http.Request, v visitor) error {
+	ids, err := s.allIDs(r, *v.account)
+	if err != nil {
+		return err
+	}
+	_, err = s.Sessions.RemoveAll(r.Context(), v.Handle, ids...)
+	return err
+}
+
+// deleteSessions serves DELETE /sessions: all sessions of the user but this one.
+func (s *Server) deleteSessions(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.visitor(r)
+	if err != nil {
+		return err
+	}
+	if v.account == nil {
+		return errUnauthorized
+	}
+	if err := s.endOthers(r, v); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// deleteSession serves DELETE /sessions/{id}.
+func (s *Server) deleteSession(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.visitor(r)
+	if err != nil {
+		return err
+	}
+	if v.account == nil {
+		return errUnauthorized
+	}
+	err = s.endSession(w, r, v, chi.URLParam(r, "id"))
+	if isNotFound(err) {
+		return &Error{Status: http.StatusUnprocessableEntity, Code: "unknown_session", Message: "This is not one of your sessions."}
+	}
+	if err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
