@@ -22,7 +22,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	driver "modernc.org/sqlite" // registers "sqlite" with database/sql
+	modernc "modernc.org/sqlite" // registers "sqlite" with database/sql
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"login-server/store"
@@ -64,16 +64,16 @@ type Engine struct {
 	readers *sql.DB
 	queries map[string]*sql.Stmt // of readers, by text; complete before the first use
 
-	writer         *sql.DB
-	writes         chan *write
-	polls          chan chan<- dataVersion
-	stopped        chan struct{} // closed when the writer's goroutine has ended
-	conn           *conn         // nil after a failure; owned by the writer's goroutine
-	connects       uint64        // owned by the writer's goroutine
-	written, syncs atomic.Uint64
+	writer             *sql.DB
+	writes             chan *write
+	polls              chan chan<- dataVersion
+	stopped            chan struct{} // closed when the writer's goroutine has ended
+	conn               *conn         // the goroutine's own; nil after a failure
+	connects           uint64        // the goroutine's own
+	written, committed atomic.Uint64
 
-	// open is held for reading by every call under way and taken by Close.
-	open   sync.RWMutex
+	// calls is held for reading by every call under way, and taken by Close.
+	calls  sync.RWMutex
 	closed bool
 }
 
@@ -141,7 +141,8 @@ func open(ctx context.Context, path string, options Options) (_ *Engine, err err
 }
 
 // create makes an empty file, readable by nobody else, where there is none.
-// SQLite gives the files that it puts beside it the same mode.
+// SQLite gives the files that it puts beside it the same mode. A file that exists is
+// not opened: closing it would release the locks that this process has on it.
 func create(path string) error {
 	dir := filepath.Dir(path)
 	switch info, err := os.Stat(dir); {
@@ -202,7 +203,7 @@ func (e *Engine) database(mode string, connections int) (*sql.DB, error) {
 
 // explain says in the operator's words what SQLite's error means.
 func (e *Engine) explain(err error) error {
-	failure, ok := errors.AsType[*driver.Error](err)
+	failure, ok := errors.AsType[*modernc.Error](err)
 	if !ok {
 		return err
 	}
@@ -222,15 +223,15 @@ func (e *Engine) enter(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	e.open.RLock()
+	e.calls.RLock()
 	if e.closed {
-		e.open.RUnlock()
+		e.calls.RUnlock()
 		return ErrClosed
 	}
 	return nil
 }
 
-func (e *Engine) leave() { e.open.RUnlock() }
+func (e *Engine) leave() { e.calls.RUnlock() }
 
 // Ping implements store.Engine.
 func (e *Engine) Ping(ctx context.Context) error {
@@ -244,13 +245,13 @@ func (e *Engine) Ping(ctx context.Context) error {
 
 // Stats returns the counters.
 func (e *Engine) Stats() Stats {
-	return Stats{Writes: e.written.Load(), Commits: e.syncs.Load()}
+	return Stats{Writes: e.written.Load(), Commits: e.committed.Load()}
 }
 
 // Close waits for the calls under way and releases the file. A second call does nothing.
 func (e *Engine) Close() error {
-	e.open.Lock()
-	defer e.open.Unlock()
+	e.calls.Lock()
+	defer e.calls.Unlock()
 	if e.closed {
 		return nil
 	}
@@ -258,5 +259,7 @@ func (e *Engine) Close() error {
 	close(e.writes)
 	<-e.stopped
 	// The writer goes last: the last connection folds the log into the file, which a reader cannot.
-	return errors.Join(e.readers.Close(), e.disconnect(), e.writer.Close())
+	err := e.readers.Close()
+	e.disconnect()
+	return errors.Join(err, e.writer.Close())
 }

@@ -3,6 +3,8 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"sync/atomic"
@@ -96,12 +98,11 @@ func (e *Engine) commit(batch []*write) {
 	results := make([]error, len(batch))
 	changed, err := e.transact(batch, results)
 	if err != nil {
-		// What state the connection is in is anybody's guess: the next batch gets a
-		// new one. Closing this one rolls back what it may have left open.
+		// What state the connection is in is anybody's guess: the next batch gets a new one.
 		e.disconnect()
 	} else if changed > 0 {
 		e.written.Add(uint64(changed))
-		e.syncs.Add(1)
+		e.committed.Add(1)
 	}
 	for i, w := range batch {
 		if err != nil {
@@ -172,15 +173,20 @@ func (e *Engine) connect(ctx context.Context) (*conn, error) {
 	return &conn{Conn: c, statements: make(map[string]*sql.Stmt)}, nil
 }
 
-// disconnect closes the writer's connection for good; it does not go back to the pool.
-func (e *Engine) disconnect() error {
+// disconnect closes the writer's connection and rolls back what it has left
+// open. Nothing can be done about errors here: none of it may have worked before.
+func (e *Engine) disconnect() {
 	if e.conn == nil {
-		return nil
+		return
 	}
-	c := e.conn
+	_ = e.conn.exec("ROLLBACK")
+	// Package sql does not close the statements of a single connection with it,
+	// and SQLite keeps the file, and its locks, until the last of them is closed.
+	for _, s := range e.conn.statements {
+		_ = s.Close()
+	}
+	_ = e.conn.Raw(func(any) error { return driver.ErrBadConn }) // does not go back to the pool
 	e.conn = nil
-	_ = c.Raw(func(any) error { return errDiscard })
-	return nil
 }
 
 func (c *conn) statement(query string) (*sql.Stmt, error) {
@@ -211,7 +217,7 @@ func (c *conn) query(query string, args []any, dest ...any) error {
 		return err
 	}
 	err = s.QueryRowContext(context.Background(), args...).Scan(dest...)
-	if err == sql.ErrNoRows {
+	if errors.Is(err, sql.ErrNoRows) {
 		return store.ErrNotFound
 	}
 	return err
