@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// binder makes templates of one language.
+// binder makes templates of one language, below one base.
 //
 // Templates call {{T "id" "Key" value …}} for a text, with the id as a constant.
 // bind puts the text in its place in the parsed template: a text without
@@ -24,12 +24,16 @@ import (
 //	Continue to {{.Application}}
 //
 // which html/template then escapes like everything else. Only texts with plural
-// forms are left to be looked up when the page is rendered.
+// forms are left to be looked up when the page is rendered. {{lang}}, {{base}} and
+// {{asset "name"}} become part of the HTML likewise.
 type binder struct {
 	catalog *catalog
-	lang    string
-	asset   func(name string) string
+	variant
+	path func(name string) string // of a static file, below base
 }
+
+// variant is what templates are bound to, apart from the texts.
+type variant struct{ lang, base string }
 
 // funcs are the functions that templates may call.
 func (b *binder) funcs() template.FuncMap {
@@ -46,23 +50,22 @@ func (b *binder) funcs() template.FuncMap {
 		"message": func(m Message) string { return b.catalog.text(b.lang, m.ID, m.Args) },
 		// errorText is the title, text or action of an error page.
 		"errorText": b.errorText,
-		// lang is the language of the page, and languages are all there are.
+		// base is Layout.Base; lang is the language of the page, and languages are all there are.
+		"base":      func() string { return b.base },
 		"lang":      func() string { return b.lang },
 		"languages": func() []Language { return b.catalog.languages },
 		// inLanguage is the path of the page in another language.
-		"inLanguage": inLanguage,
-		// asset is the path of a static file, below Base.
+		"inLanguage": b.inLanguage,
+		// asset is the path of a static file.
 		"asset": b.asset,
 		// icon is the picture of a provider.
 		"icon": b.icon,
 		// at is a path below base, unless it is a full one already.
-		"at": at,
+		"at": b.at,
 		// link is the address if it is one that a person may be sent to, else "".
 		"link": link,
 		// time is a time element, date a day in words.
 		"time": func(t time.Time) template.HTML { return template.HTML(b.catalog.timeElement(b.lang, t)) },
-		// row is a session with what its form needs.
-		"row": func(base string, s Session) sessionRow { return sessionRow{s, base} },
 		// initial is the first letter of a name.
 		"initial": initial,
 		// list is names with commas.
@@ -123,7 +126,7 @@ func (b *binder) branch(n *parse.BranchNode) error {
 }
 
 // action returns what stands in the place of an action: itself, unless it is a
-// single call of T, asset or lang with constants.
+// single call of T, asset, base or lang with constants.
 func (b *binder) action(n *parse.ActionNode) ([]parse.Node, error) {
 	keep := []parse.Node{n}
 	if len(n.Pipe.Decl) > 0 || len(n.Pipe.Cmds) != 1 {
@@ -134,8 +137,11 @@ func (b *binder) action(n *parse.ActionNode) ([]parse.Node, error) {
 	if !ok {
 		return keep, nil
 	}
-	if name.Ident == "lang" {
+	switch name.Ident {
+	case "lang":
 		return []parse.Node{text(n, b.lang)}, nil
+	case "base":
+		return []parse.Node{text(n, b.base)}, nil
 	}
 	if name.Ident != "T" && name.Ident != "asset" {
 		return keep, nil
@@ -225,26 +231,29 @@ var icons = map[string]string{
 }
 
 // icon is the address of a provider's picture: its own, or the one of its strategy.
-func (b *binder) icon(base string, p Provider) string {
+func (b *binder) icon(p Provider) string {
 	if link(p.Image) != "" || p.Image != "" && !strings.ContainsRune(p.Image, ':') {
-		return at(base, p.Image)
+		return b.at(p.Image)
 	}
 	if p.ID == "wikidata" {
-		return base + b.asset("wikidata.svg")
+		return b.asset("wikidata.svg")
 	}
 	name, ok := icons[p.Strategy]
 	if !ok {
 		name = "default.svg"
 	}
-	return base + b.asset(name)
+	return b.asset(name)
 }
 
+// asset is the path of a static file.
+func (b *binder) asset(name string) string { return b.base + b.path(name) }
+
 // at is path below base. A path from the root and a whole address stay as they are.
-func at(base, path string) string {
+func (b *binder) at(path string) string {
 	if strings.HasPrefix(path, "/") || strings.Contains(path, ":") {
 		return path
 	}
-	return base + path
+	return b.base + path
 }
 
 // link is s if it is a web address that a person may follow, else "". Addresses
@@ -259,7 +268,7 @@ func link(s string) string {
 
 // inLanguage is the page at path below base, with its language chosen by the
 // query. Whatever path is, the link stays below base.
-func inLanguage(base, path, lang string) string {
+func (b *binder) inLanguage(path, lang string) string {
 	path = strings.TrimLeft(path, `/\`)
 	if strings.ContainsFunc(path, func(r rune) bool { return r < ' ' || r == '\\' }) {
 		path = ""
@@ -274,12 +283,7 @@ func inLanguage(base, path, lang string) string {
 			kept.WriteByte('&')
 		}
 	}
-	return base + path + "?" + kept.String() + "lang=" + lang
-}
-
-type sessionRow struct {
-	Session
-	Base string
+	return b.base + path + "?" + kept.String() + "lang=" + lang
 }
 
 // initial is the first letter of a name, for the round picture beside it.

@@ -332,11 +332,15 @@ func TestLanguageCacheStaysSmall(t *testing.T) {
 // TestBinding makes sure that texts are bound when templates are parsed.
 func TestBinding(t *testing.T) {
 	s := newSet(t, Options{})
-	for _, tmpl := range s.loaded.pages["de"][reflect.TypeFor[LoginPage]()].Templates() {
+	pages, err := s.loaded.get(variant{lang: "de", base: "/login/"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tmpl := range pages[reflect.TypeFor[LoginPage]()].Templates() {
 		if tmpl.Tree == nil {
 			continue
 		}
-		if text := tmpl.Tree.Root.String(); calls.MatchString(text) || strings.Contains(text, "{{asset") {
+		if text := tmpl.Tree.Root.String(); calls.MatchString(text) || strings.Contains(text, "{{asset") || strings.Contains(text, "{{base") {
 			t.Errorf("%s still looks up: %s", tmpl.Name(), calls.FindString(text))
 		}
 	}

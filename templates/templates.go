@@ -50,8 +50,17 @@ type Set struct {
 // views is one reading of the files.
 type views struct {
 	*catalog
-	pages map[string]map[reflect.Type]*template.Template // by language and page type
+	parse func(variant) (pages, error)
+
+	mu       sync.RWMutex
+	variants map[variant]pages
 }
+
+// pages are the templates of all pages in one variant.
+type pages map[reflect.Type]*template.Template
+
+// mostVariants are kept: one server has a single base, so this is for tests.
+const mostVariants = 100
 
 // pageFiles names the template of each page.
 var pageFiles = map[reflect.Type]string{
@@ -82,8 +91,37 @@ func New(o Options) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Whatever is wrong with a file of the operator shows now and not on a page.
+	for _, l := range loaded.languages {
+		pages, err := loaded.get(variant{lang: l.Tag, base: "/"})
+		if err != nil {
+			return nil, err
+		}
+		if err := s.check(pages); err != nil {
+			return nil, err
+		}
+	}
 	s.loaded = loaded
 	return s, nil
+}
+
+// check finds what html/template does not see before a template is executed. The
+// embedded files need no check, tests do it.
+func (s *Set) check(pages pages) error {
+	over, ok := s.files.(overlayFS)
+	if !ok {
+		return nil
+	}
+	if own, err := fs.Glob(over.over, "*.html"); err != nil || len(own) == 0 {
+		return nil
+	}
+	for typ, t := range pages {
+		err := t.ExecuteTemplate(io.Discard, "layout", reflect.New(typ).Interface())
+		if _, ok := errors.AsType[*template.Error](err); ok {
+			return fmt.Errorf("templates: %w", err)
+		}
+	}
+	return nil
 }
 
 // views returns what to render with: the files as they are now in development,
@@ -100,18 +138,36 @@ func (s *Set) load() (*views, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &views{catalog: c, pages: make(map[string]map[reflect.Type]*template.Template)}
-	for _, l := range c.languages {
-		if v.pages[l.Tag], err = s.parse(c, l.Tag); err != nil {
-			return nil, err
-		}
-	}
-	return v, nil
+	return &views{
+		catalog:  c,
+		parse:    func(v variant) (pages, error) { return s.parse(c, v) },
+		variants: make(map[variant]pages),
+	}, nil
 }
 
-// parse reads all pages with the translations of one language bound into them.
-func (s *Set) parse(c *catalog, lang string) (map[reflect.Type]*template.Template, error) {
-	b := binder{catalog: c, lang: lang, asset: s.options.Asset}
+// get returns the pages of a variant, which are parsed when first asked for.
+func (v *views) get(which variant) (pages, error) {
+	v.mu.RLock()
+	found, ok := v.variants[which]
+	v.mu.RUnlock()
+	if ok {
+		return found, nil
+	}
+	parsed, err := v.parse(which)
+	if err != nil {
+		return nil, err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.variants) < mostVariants {
+		v.variants[which] = parsed
+	}
+	return parsed, nil
+}
+
+// parse reads all pages, with translations and paths bound into them.
+func (s *Set) parse(c *catalog, v variant) (pages, error) {
+	b := binder{catalog: c, variant: v, path: s.options.Asset}
 	base := template.New("layout").Funcs(b.funcs())
 	if _, err := base.ParseFS(s.files, shared...); err != nil {
 		return nil, fmt.Errorf("templates: %w", err)
@@ -119,7 +175,7 @@ func (s *Set) parse(c *catalog, lang string) (map[reflect.Type]*template.Templat
 	if err := b.bind(base); err != nil {
 		return nil, err
 	}
-	pages := make(map[reflect.Type]*template.Template, len(pageFiles))
+	pages := make(pages, len(pageFiles))
 	for typ, file := range pageFiles {
 		t, err := base.Clone()
 		if err != nil {
@@ -160,10 +216,14 @@ func (s *Set) Render(w io.Writer, page any) error {
 	if err != nil {
 		return err
 	}
-	lang := v.Interface().(common).Common().Lang
-	pages, ok := views.pages[lang]
-	if !ok {
-		pages = views.pages[fallback]
+	l := v.Interface().(common).Common()
+	which := variant{lang: l.Lang, base: l.Base}
+	if _, ok := views.localizers[which.lang]; !ok {
+		which.lang = fallback
+	}
+	pages, err := views.get(which)
+	if err != nil {
+		return err
 	}
 	buf := buffers.Get().(*bytes.Buffer)
 	buf.Reset()

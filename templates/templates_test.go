@@ -321,21 +321,21 @@ func write(t *testing.T, name, text string) {
 func TestOverrides(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "locales", "fr.json"), `{"language_name": "Français", "sign_in": "Se connecter"}`)
-	write(t, filepath.Join(dir, "locales", "en.json"), `{"login_intro": "Choose your library."}`)
+	write(t, filepath.Join(dir, "locales", "en.json"), `{"no_providers": "Ask your library."}`)
 	write(t, filepath.Join(dir, "logout.html"), `{{define "title"}}Bye{{end}}{{define "width"}}narrow{{end}}{{define "content"}}<h1>Bye</h1>{{end}}`)
 	for _, dev := range []bool{false, true} {
 		s := newSet(t, Options{Dir: dir, Dev: dev})
 		if got := render(t, s, LogoutPage{}); !strings.Contains(got, "<h1>Bye</h1>") {
 			t.Error("logout.html is not the one of the folder")
 		}
-		if got := render(t, s, LoginPage{}); !strings.Contains(got, "Choose your library.") || !strings.Contains(got, "<h1>Sign in</h1>") {
+		if got := render(t, s, LoginPage{}); !strings.Contains(got, "Ask your library.") || !strings.Contains(got, "<h1>Sign in</h1>") {
 			t.Error("a single English text is not replaced")
 		}
 		french := render(t, s, LoginPage{Layout: Layout{Lang: "fr"}})
 		if !strings.Contains(french, "<h1>Se connecter</h1>") || !strings.Contains(french, `<html lang="fr">`) {
 			t.Error("French was not added")
 		}
-		if !strings.Contains(french, "There is no way to sign in yet") {
+		if !strings.Contains(french, "The operator of this server") {
 			t.Error("a text that is missing in French is not shown in English")
 		}
 		if got := s.Language("", "fr-CA, en;q=0.5"); got != "fr" {
@@ -373,6 +373,7 @@ func TestBrokenOverridesAreNamed(t *testing.T) {
 		"login.html":      `{{define "content"}}{{`,
 		"help.html":       `{{define "content"}}{{T "no such text"}}{{end}}`,
 		"error.html":      `{{define "content"}}{{T "sign_in_with"}}{{end}}`,
+		"logout.html":     `{{define "title"}}x{{end}}{{define "width"}}x{{end}}{{define "content"}}<p {{if .Done}}title="{{end}}>{{end}}`,
 		"locales/fr.json": `{"sign_in": `,
 	} {
 		dir := t.TempDir()
@@ -395,14 +396,15 @@ func TestLanguageSwitch(t *testing.T) {
 		{"/", "\t/evil.example", "/?lang=de"},
 		{"/", "a\\b", "/?lang=de"},
 	} {
-		if got := inLanguage(tc.base, tc.path, "de"); got != tc.want {
+		b := binder{variant: variant{base: tc.base}}
+		if got := b.inLanguage(tc.path, "de"); got != tc.want {
 			t.Errorf("inLanguage(%q, %q) = %q, want %q", tc.base, tc.path, got, tc.want)
 		}
 	}
 }
 
 func TestIcon(t *testing.T) {
-	b := binder{asset: func(name string) string { return "static/" + name }}
+	b := binder{variant: variant{base: "/x/"}, path: func(name string) string { return "static/" + name }}
 	for _, tc := range []struct {
 		provider Provider
 		want     string
@@ -415,7 +417,7 @@ func TestIcon(t *testing.T) {
 		{Provider{Image: "static/my-ldap.svg"}, "/x/static/my-ldap.svg"},
 		{Provider{Image: "javascript:alert(1)", Strategy: "local"}, "/x/static/local.svg"},
 	} {
-		if got := b.icon("/x/", tc.provider); got != tc.want {
+		if got := b.icon(tc.provider); got != tc.want {
 			t.Errorf("icon of %+v is %q, want %q", tc.provider, got, tc.want)
 		}
 	}
