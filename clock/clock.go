@@ -11,7 +11,7 @@ import (
 // Clock tells the time and starts timers.
 // Implementations are safe for concurrent use.
 type Clock interface {
-	// Now is the current time in UTC.
+	// Now is the current time in UTC, in whole milliseconds, which is what the store keeps.
 	Now() time.Time
 	// AfterFunc calls f in its own goroutine once d has passed.
 	AfterFunc(d time.Duration, f func()) Timer
@@ -27,7 +27,7 @@ type Timer interface {
 type System struct{}
 
 // Now implements Clock.
-func (System) Now() time.Time { return time.Now().UTC() }
+func (System) Now() time.Time { return time.Now().UTC().Truncate(time.Millisecond) }
 
 // AfterFunc implements Clock.
 func (System) AfterFunc(d time.Duration, f func()) Timer { return time.AfterFunc(d, f) }
