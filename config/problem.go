@@ -118,23 +118,31 @@ func QuoteURL(value string) string {
 }
 
 // Nearest is the candidate that somebody who wrote name has probably meant, if there
-// is one: equal but for case, dashes and underscores, or one or two letters away.
+// is one: equal but for case, dashes and underscores, one or two letters away, or the
+// only one that begins with name.
 func Nearest(name string, candidates []string) (string, bool) {
 	plain := func(s string) string {
 		return strings.ToLower(strings.NewReplacer("_", "", "-", "", ".", "").Replace(s))
 	}
 	best, bestDistance := "", 3
 	short := plain(name)
+	var longer []string
 	for _, c := range candidates {
+		if len(short) >= 4 && strings.HasPrefix(plain(c), short) {
+			longer = append(longer, c)
+		}
 		if d := distance(short, plain(c)); d < bestDistance {
 			best, bestDistance = c, d
 		}
 	}
 	// In short names two letters are another word.
 	if bestDistance > 2 || bestDistance == 2 && len(short) < 6 || bestDistance == 1 && len(short) < 3 {
-		return "", false
+		best = ""
 	}
-	return best, true
+	if best == "" && len(longer) == 1 {
+		best = longer[0]
+	}
+	return best, best != ""
 }
 
 // distance counts the letters to insert, delete, replace or swap with their

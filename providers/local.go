@@ -137,12 +137,7 @@ func (l *local) Check(ctx context.Context, username, password string) (identity.
 	if len(l.users) == 0 {
 		return identity.Profile{}, ErrRefused
 	}
-	i, known := l.byName[username]
-	if !known {
-		mac := hmac.New(sha256.New, l.key)
-		mac.Write([]byte(username))
-		i = int(binary.BigEndian.Uint64(mac.Sum(nil)) % uint64(len(l.users)))
-	}
+	i, known := l.hashFor(username)
 	if err := l.hashing.acquire(ctx); err != nil {
 		return identity.Profile{}, err
 	}
@@ -155,6 +150,18 @@ func (l *local) Check(ctx context.Context, username, password string) (identity.
 		return identity.Profile{}, ErrRefused
 	}
 	return l.users[i].profile(), nil
+}
+
+// hashFor is the user whose hash a password for username is compared with.
+func (l *local) hashFor(username string) (i int, known bool) {
+	// Computed for the known as well: it is work, too.
+	mac := hmac.New(sha256.New, l.key)
+	mac.Write([]byte(username))
+	other := int(binary.BigEndian.Uint64(mac.Sum(nil)) % uint64(len(l.users)))
+	if i, known = l.byName[username]; known {
+		return i, true
+	}
+	return other, false
 }
 
 // verify compares. bcrypt looks at the first 72 bytes of a password and at no more;

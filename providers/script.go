@@ -161,7 +161,7 @@ func (s *script) Check(ctx context.Context, username, password string) (identity
 
 // run returns what the script printed. When it takes too long, prints too much, or
 // ctx ends, the script and all processes it has started are killed.
-func (s *script) run(ctx context.Context, username, password string) (out []byte, stderr string, err error) {
+func (s *script) run(ctx context.Context, username, password string) (out []byte, complaints string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout, errTooLong)
 	defer cancel()
 	ctx, stop := context.WithCancelCause(ctx)
@@ -171,8 +171,8 @@ func (s *script) run(ctx context.Context, username, password string) (out []byte
 	cmd.Dir = s.dir
 	cmd.Env = append([]string{"USERNAME=" + username, "PASSWORD=" + password}, s.env...)
 	stdout := &bounded{limit: maxOutput, full: func() { stop(errTooMuch) }}
-	errors := &bounded{limit: maxStderr}
-	cmd.Stdout, cmd.Stderr = stdout, errors
+	stderr := &bounded{limit: maxStderr}
+	cmd.Stdout, cmd.Stderr = stdout, stderr
 	killGroup := ownGroup(cmd)
 	// A child of the script may keep its output open after the script has ended.
 	cmd.WaitDelay = 500 * time.Millisecond
@@ -184,25 +184,24 @@ func (s *script) run(ctx context.Context, username, password string) (out []byte
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
-	return stdout.Bytes(), errors.String(), err
+	return stdout.kept.Bytes(), stderr.kept.String(), err
 }
 
-// bounded keeps the first bytes up to limit and takes the rest without keeping it.
+// bounded keeps the first bytes up to limit and takes the rest without keeping it. The
+// buffer is not embedded: io.Copy would find its ReadFrom and go around the limit.
 type bounded struct {
-	bytes.Buffer
+	kept  bytes.Buffer
 	limit int
 	full  func() // called when there is more; may be nil
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if room := b.limit - b.Len(); len(p) > room {
-		b.Buffer.Write(p[:room])
-		if b.full != nil {
-			b.full()
-		}
-		return len(p), nil
+	room := b.limit - b.kept.Len()
+	b.kept.Write(p[:min(room, len(p))])
+	if len(p) > room && b.full != nil {
+		b.full()
 	}
-	return b.Buffer.Write(p)
+	return len(p), nil
 }
 
 // hide makes what a script wrote to its standard error fit for the log: the last
