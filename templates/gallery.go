@@ -214,6 +214,7 @@ func Gallery() []Example {
 		{Status: 400, Code: "redirect_refused", Link: "login", Detail: "evil.example"},
 		{Status: 403, Code: "cross_site", Link: "account"},
 		{Status: 400, Code: "bad_request"},
+		{Status: 401, Code: "unauthorized", Link: "login"},
 		{Status: 403, Code: "forbidden", Link: "account"},
 		{Status: 413, Code: "too_large", Link: "account"},
 		{Status: 405, Code: "method_not_allowed"},

@@ -200,7 +200,9 @@ type ErrorPage struct {
 	Layout
 	Status int
 	// Code is stable: "not_found", "rate_limited", "unavailable", "internal",
-	// "expired", "redirect_refused", "cross_site", "bad_request", "forbidden", "too_large".
+	// "expired", "redirect_refused", "cross_site", "bad_request", "unauthorized",
+	// "forbidden", "too_large", "method_not_allowed". Another one reads like
+	// "bad_request" or "internal", as Status says.
 	Code string
 	// RetryAfter is the waiting time in seconds for "rate_limited".
 	RetryAfter int
