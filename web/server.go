@@ -94,7 +94,7 @@ func New(d Deps) (*Server, error) {
 	}, d.Bus)
 	d.Bus.Subscribe(func(events.Hint) { s.about.touch() })
 	s.metrics = s.newMetrics()
-	s.handler = s.routes()
+	s.handler = s.middleware(s.routes())
 	s.ready.Store(true)
 	return s, nil
 }
@@ -126,7 +126,7 @@ func (s *Server) Drain() {
 }
 
 // routes is the whole routing table.
-func (s *Server) routes() http.Handler {
+func (s *Server) routes() chi.Router {
 	r := chi.NewRouter()
 	r.NotFound(s.page(s.notFound))
 	r.MethodNotAllowed(s.page(s.methodNotAllowed))
@@ -145,7 +145,7 @@ func (s *Server) routes() http.Handler {
 	if s.Dev {
 		s.mountGallery(r)
 	}
-	return s.middleware(r)
+	return r
 }
 
 // base is the path of BASE_URL, with trailing slash.
