@@ -280,7 +280,7 @@ func TestNearest(t *testing.T) {
 	names := settingNames()
 	for name, want := range map[string]string{
 		"ALLOWED_ORIGIN": "ALLOWED_ORIGINS", "allowedOrigins": "ALLOWED_ORIGINS", "COOKIE_MAX_DAY": "COOKIE_MAX_DAYS", "BASEURL": "BASE_URL",
-		"PROT": "PORT", "JWT_EXPRIES_IN": "JWT_EXPIRES_IN", "HOST": "", "FOO": "", "SOMETHING_ELSE_ENTIRELY": "", "": "",
+		"PROT": "PORT", "JWT_EXPRIES_IN": "JWT_EXPIRES_IN", "HOST": "", "FOO": "", "TLS_CERT": "TLS_CERT_PATH", "SESSION": "", "SOMETHING_ELSE_ENTIRELY": "", "": "",
 	} {
 		if got, _ := Nearest(name, names); got != want {
 			t.Errorf("Nearest(%q) = %q, want %q", name, got, want)

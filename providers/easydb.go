@@ -69,7 +69,7 @@ func (db *easydb) Check(ctx context.Context, username, password string) (identit
 	case http.StatusOK:
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
 		// The token is fresh: all that can be wrong with the request is the credentials.
-		return identity.Profile{}, fmt.Errorf("easydb: authenticate: status %d: %w", status, ErrRefused)
+		return identity.Profile{}, ErrRefused
 	default:
 		return identity.Profile{}, fmt.Errorf("easydb: authenticate: status %d", status)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"regexp"
 	"strings"
@@ -29,6 +30,7 @@ type guard struct {
 	checker  Checker
 	provider string
 	template string
+	log      *slog.Logger
 	step     time.Duration
 }
 
@@ -45,6 +47,9 @@ func (g *guard) Check(ctx context.Context, username, password string) (identity.
 	profile, err := g.checker.Check(ctx, username, password)
 	if err != nil {
 		if errors.Is(err, ErrRefused) {
+			if _, ok := errors.AsType[*RefusedError](err); !ok && err != ErrRefused {
+				g.log.WarnContext(ctx, "credentials refused with a cause", "provider", g.provider, "err", err)
+			}
 			if err := pace(ctx, start, g.step); err != nil {
 				return identity.Profile{}, err
 			}

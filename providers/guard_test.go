@@ -3,6 +3,8 @@ package providers
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -99,6 +101,32 @@ func TestGuardCompletesTheProfile(t *testing.T) {
 		g.checker = &fake{profile: identity.Profile{ID: id}}
 		if _, err := g.Check(t.Context(), "a", "x"); err == nil || errors.Is(err, ErrRefused) {
 			t.Errorf("the id %.20q is accepted: %v", id, err)
+		}
+	}
+}
+
+// TestGuardLogsCauses: an everyday refusal is not in the log, one that an operator can
+// do something about is.
+func TestGuardLogsCauses(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		want string
+	}{
+		{ErrRefused, ""},
+		{&RefusedError{"no"}, ""},
+		{errors.New("down"), ""}, // returned, and logged by the caller
+		{fmt.Errorf("several match: %w", ErrRefused), "level=WARN msg=\"credentials refused with a cause\" provider=p err=\"several match: credentials refused\"\n"},
+	} {
+		var out strings.Builder
+		log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}}))
+		g := &guard{checker: &fake{err: tc.err}, provider: "p", log: log}
+		if _, err := g.Check(t.Context(), "ada", "x"); err == nil || out.String() != tc.want {
+			t.Errorf("%v: logged %q, want %q", tc.err, &out, tc.want)
 		}
 	}
 }

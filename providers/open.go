@@ -48,7 +48,9 @@ type options interface {
 
 // Deps is what providers need from the program.
 type Deps struct {
-	Log *slog.Logger // nil: nothing is logged
+	// Log hears of refusals with a cause that an operator can remove, such as a filter
+	// that matches several people; nil: nobody does. Failures are returned, not logged.
+	Log *slog.Logger
 	// Version stands in the User-Agent of requests to other servers.
 	Version string
 	// Transport carries those requests; nil is one with time limits of its own.
@@ -205,7 +207,7 @@ func (e *entry) required(field, value, remedy string) {
 
 // guarded puts the checks that every strategy needs before c. paced: see pace.
 func (e *entry) guarded(c Checker, paced bool) Checker {
-	g := &guard{checker: c, provider: e.provider.ID, template: e.provider.Template}
+	g := &guard{checker: c, provider: e.provider.ID, template: e.provider.Template, log: e.deps.Log}
 	if paced {
 		g.step = e.deps.RefusalStep
 	}

@@ -181,6 +181,9 @@ func (s *script) run(ctx context.Context, username, password string) (out []byte
 	}
 	err = cmd.Wait()
 	killGroup()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // the script has ended well, and all that it has printed is here
+	}
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}

@@ -18,7 +18,8 @@ func executable(path string, _ fs.FileInfo) bool { return unix.Access(path, unix
 func ownGroup(cmd *exec.Cmd) (kill func()) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	// A group lives on as long as one process of it does, and its number is not given
-	// to another: killing it after the end of the script hits only what it left.
+	// A group lives on as long as one process of it does. When none is left, its number
+	// is free, but comes around only after all others: this hits what the script left
+	// behind, or nobody.
 	return func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 }

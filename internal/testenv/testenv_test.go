@@ -50,7 +50,6 @@ func TestNeed(t *testing.T) {
 }
 
 func TestFindLooksBeyondPath(t *testing.T) {
-	// env stands where no PATH below names it: a directory of systemDirs is used instead.
 	old := systemDirs
 	t.Cleanup(func() { systemDirs = old })
 	systemDirs = []string{t.TempDir()}
