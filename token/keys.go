@@ -4,12 +4,14 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -49,16 +51,26 @@ func fits(key crypto.PublicKey, algorithm string) bool {
 	return false
 }
 
-// EnsureKeys makes a 2048-bit RSA pair when both files are missing, and tells
-// whether it did. One missing file is an error: a key that others rely on is not
-// to be replaced because of a typing mistake in a path.
-func EnsureKeys(privatePath, publicPath string) (made bool, err error) {
+// EnsureKeys makes a pair that fits the algorithm when both files are missing, an
+// RSA pair of 2048 bits for RS256, and tells whether it did. One missing file is an
+// error: a key that others rely on is not to be replaced because of a typing
+// mistake in a path.
+func EnsureKeys(privatePath, publicPath, algorithm string) (made bool, err error) {
+	missing, err := missingKeys(privatePath, publicPath)
+	if err != nil || !missing {
+		return false, err
+	}
+	return true, writeNewPair(privatePath, publicPath, algorithm)
+}
+
+// missingKeys tells whether neither file is there.
+func missingKeys(privatePath, publicPath string) (bool, error) {
 	_, noPrivate := os.Stat(privatePath)
 	_, noPublic := os.Stat(publicPath)
 	missingPrivate, missingPublic := errors.Is(noPrivate, os.ErrNotExist), errors.Is(noPublic, os.ErrNotExist)
 	switch {
 	case missingPrivate && missingPublic:
-		return true, writeNewPair(privatePath, publicPath)
+		return true, nil
 	case missingPrivate:
 		return false, &KeyError{File: privatePath, Text: "the private key is missing, but the public key " + publicPath + " is there",
 			Remedy: "put the private key back, or remove the public key too to have a new pair made"}
@@ -69,21 +81,70 @@ func EnsureKeys(privatePath, publicPath string) (made bool, err error) {
 	return false, nil
 }
 
-// Rotate puts a new RSA pair into the key files and keeps the old one under
-// names that end in suffix. The server keeps the old public key in its JWKS until
-// the last token it signed has expired.
-func Rotate(privatePath, publicPath, suffix string) error {
-	if err := os.Link(privatePath, privatePath+suffix); err != nil {
-		return &KeyError{File: privatePath, Text: "cannot be kept as " + privatePath + suffix + ": " + err.Error(), Remedy: "make the folder writable"}
-	}
-	if err := os.Link(publicPath, publicPath+suffix); err != nil {
-		return &KeyError{File: publicPath, Text: "cannot be kept as " + publicPath + suffix + ": " + err.Error(), Remedy: "make the folder writable"}
-	}
-	return writeNewPair(privatePath, publicPath)
+// KeyInfo is what CheckKeys has found.
+type KeyInfo struct {
+	// Missing: neither file is there, and EnsureKeys would make them.
+	Missing bool
+	// KeyID is the kid, and Kind such as "an RSA key of 2048 bits".
+	KeyID, Kind string
+	// PEM is the public key, as /about shows it.
+	PEM string
 }
 
-func writeNewPair(privatePath, publicPath string) error {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+// CheckKeys reads the key files and writes nothing. Errors are *KeyError, unless the
+// algorithm is unknown.
+func CheckKeys(privatePath, publicPath, algorithm string) (KeyInfo, error) {
+	missing, err := missingKeys(privatePath, publicPath)
+	if err != nil {
+		return KeyInfo{}, err
+	}
+	if missing {
+		for _, path := range []string{privatePath, publicPath} {
+			if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {
+				return KeyInfo{}, &KeyError{File: path, Text: "cannot be made: there is no folder " + filepath.Dir(path), Remedy: "make the folder, or choose another path"}
+			}
+		}
+		return KeyInfo{Missing: true}, nil
+	}
+	p, err := loadPair(privatePath, publicPath, algorithm)
+	if err != nil {
+		return KeyInfo{}, err
+	}
+	var public crypto.PublicKey
+	if err := p.public.Raw(&public); err != nil {
+		return KeyInfo{}, err
+	}
+	return KeyInfo{KeyID: p.public.KeyID(), Kind: describe(public), PEM: p.pem}, nil
+}
+
+// Rotate puts a new pair that fits the algorithm into the key files and keeps the
+// old one under names that end in suffix. The server keeps the old public key in its
+// JWKS until the last token it signed has expired.
+func Rotate(privatePath, publicPath, suffix, algorithm string) error {
+	for _, path := range []string{privatePath, publicPath} {
+		if err := os.Link(path, path+suffix); err != nil {
+			return &KeyError{File: path, Text: "cannot be kept as " + path + suffix + " (" + reason(err) + ")", Remedy: "make the folder writable"}
+		}
+	}
+	return writeNewPair(privatePath, publicPath, algorithm)
+}
+
+// newKey makes a key that fits an algorithm.
+func newKey(algorithm string) (crypto.Signer, error) {
+	switch algorithm {
+	case "ES256":
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case "ES384":
+		return ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case "EdDSA":
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		return key, err
+	}
+	return rsa.GenerateKey(rand.Reader, 2048)
+}
+
+func writeNewPair(privatePath, publicPath, algorithm string) error {
+	key, err := newKey(algorithm)
 	if err != nil {
 		return err
 	}
@@ -101,17 +162,28 @@ func writeNewPair(privatePath, publicPath string) error {
 	return writeFile(publicPath, []byte(public), 0o644)
 }
 
+// reason is what the system says, without the paths that the message has already.
+func reason(err error) string {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err.Error()
+	}
+	if e, ok := errors.AsType[*os.LinkError](err); ok {
+		return e.Err.Error()
+	}
+	return err.Error()
+}
+
 // writeFile writes a file that is complete or not there at all.
 func writeFile(path string, data []byte, mode os.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
-		return &KeyError{File: path, Text: "cannot be written: " + err.Error(), Remedy: "make the folder writable or choose another path"}
+		return &KeyError{File: path, Text: "cannot be written (" + reason(err) + ")", Remedy: "make the folder writable or choose another path"}
 	}
 	defer os.Remove(f.Name())
 	_, err = f.Write(data)
 	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
 	if err != nil {
-		return &KeyError{File: path, Text: "cannot be written: " + err.Error(), Remedy: "make room or choose another path"}
+		return &KeyError{File: path, Text: "cannot be written (" + reason(err) + ")", Remedy: "make room or choose another path"}
 	}
 	return os.Rename(f.Name(), path)
 }
@@ -178,7 +250,7 @@ func readPEM[T any](path string, parse func([]byte) (T, error)) (T, error) {
 	var none T
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return none, &KeyError{File: path, Text: "cannot be read: " + err.Error(), Remedy: "make it readable for the server"}
+		return none, &KeyError{File: path, Text: "cannot be read (" + reason(err) + ")", Remedy: "make it readable for the server"}
 	}
 	block, _ := pem.Decode(data)
 	if block == nil {

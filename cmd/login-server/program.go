@@ -76,7 +76,7 @@ func (a *app) open(ctx context.Context, cfg *config.Config, set *providers.Set, 
 	if err := p.secret(); err != nil {
 		return nil, err
 	}
-	made, err := token.EnsureKeys(cfg.JWTPrivateKeyPath, cfg.JWTPublicKeyPath)
+	made, err := token.EnsureKeys(cfg.JWTPrivateKeyPath, cfg.JWTPublicKeyPath, cfg.JWTAlgorithm)
 	if err != nil {
 		return nil, err
 	}
