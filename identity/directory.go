@@ -514,6 +514,20 @@ func (d *Directory) Count(ctx context.Context, provider string) (int, error) {
 	return d.accounts.Count(ctx, keyProvider(provider))
 }
 
+// IDs are all ids under which something may be kept about a person: that of the
+// account, and those of the accounts it has absorbed.
+func (d *Directory) IDs(ctx context.Context, a Account) ([]string, error) {
+	ids := []string{a.ID}
+	if len(a.Merged) == 0 {
+		return ids, nil
+	}
+	former, err := d.Former(ctx, a.ID)
+	for _, f := range former {
+		ids = append(ids, f.ID)
+	}
+	return ids, err
+}
+
 // Former returns what is still kept of the accounts that this one has absorbed,
 // directly or through another.
 func (d *Directory) Former(ctx context.Context, id string) ([]Account, error) {

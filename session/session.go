@@ -15,9 +15,11 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
+	"iter"
 	"slices"
 	"time"
 
+	"login-server/identity"
 	"login-server/store"
 )
 
@@ -262,6 +264,42 @@ func (m *Manager) Remove(ctx context.Context, handle string, userIDs ...string) 
 		}
 	}
 	return ErrNotFound
+}
+
+// All goes through every session in which somebody is signed in. A second value
+// that is not nil ends the sequence.
+func (m *Manager) All(ctx context.Context) iter.Seq2[Session, error] {
+	return func(yield func(Session, error) bool) {
+		for item, err := range m.sessions.All(ctx, store.Query{}) {
+			if !yield(item.Value, err) {
+				return
+			}
+		}
+	}
+}
+
+// DeleteAccount removes an account and whatever is kept here about the person: the
+// sessions and the history of sign-ins, also those of accounts that were absorbed.
+// The session keep, which may be empty, is left for the caller to end.
+//
+// The account goes first: from then on nobody can sign in to it, and what a failure
+// leaves behind is of no use to anybody.
+func (m *Manager) DeleteAccount(ctx context.Context, users *identity.Directory, id, keep string) error {
+	a, err := users.Get(ctx, id)
+	if err != nil {
+		return err
+	}
+	ids, err := users.IDs(ctx, a)
+	if err != nil {
+		return err
+	}
+	if err := users.Delete(ctx, a.ID); err != nil {
+		return err
+	}
+	if _, err := m.RemoveAll(ctx, keep, ids...); err != nil {
+		return err
+	}
+	return m.DeleteHistory(ctx, ids...)
 }
 
 // RemoveAll ends all sessions of the accounts but the one to keep, which may be

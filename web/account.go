@@ -222,9 +222,5 @@ func idsOf(a identity.Account, former []identity.Account) []string {
 
 // allIDs are the ids of an account and of those it has absorbed.
 func (s *Server) allIDs(r *http.Request, a identity.Account) ([]string, error) {
-	if len(a.Merged) == 0 {
-		return []string{a.ID}, nil
-	}
-	former, err := s.Users.Former(r.Context(), a.ID)
-	return idsOf(a, former), err
+	return s.Users.IDs(r.Context(), a)
 }

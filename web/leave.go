@@ -114,21 +114,11 @@ func (s *Server) deleteAccount(w http.ResponseWriter, r *http.Request, v visitor
 		}})
 	}
 	ctx := r.Context()
-	ids, err := s.allIDs(r, *v.account)
-	if err != nil {
+	if err := s.Sessions.DeleteAccount(ctx, s.Users, v.account.ID, v.Handle); err != nil && !isNotFound(err) {
 		return err
 	}
-	if err := s.Users.Delete(ctx, v.account.ID); err != nil && !isNotFound(err) {
-		return err
-	}
-	// From here on the account is gone; what is left is of no use to anybody.
+	// This browser's own session is signed out, so that its sockets stay.
 	if err := s.Sessions.SignOut(ctx, w, v.Visit); err != nil {
-		return err
-	}
-	if _, err := s.Sessions.RemoveAll(ctx, "", ids...); err != nil {
-		return err
-	}
-	if err := s.Sessions.DeleteHistory(ctx, ids...); err != nil {
 		return err
 	}
 	return s.redirectNoting(w, s.path("login"), note("success", "account_deleted", nil))
