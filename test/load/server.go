@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+// build compiles the server.
+func build() (binary string, clean func(), err error) {
+	dir, err := os.MkdirTemp("", "load")
+	if err != nil {
+		return "", nil, err
+	}
+	binary = filepath.Join(dir, "login-server")
+	out, err := exec.Command("go", "build", "-o", binary, "login-server/cmd/login-server").CombinedOutput()
+	if err != nil {
+		return "", nil, fmt.Errorf("go build: %w: %s", err, out)
+	}
+	return binary, func() { _ = os.RemoveAll(dir) }, nil
+}
+
+// process is a server that was started.
+type process struct {
+	cmd  *exec.Cmd
+	addr string
+	dir  string
+	own  bool // the folder is removed at the end
+}
+
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port), nil
+}
+
+// users is how many accounts the server is set up with: user0, user1, … Their
+// password is "password", hashed with as little work as bcrypt takes, but for
+// "slow", whose hash has the usual cost.
+const users = 1000
+
+const slowCost = 10
+
+// setUp writes the files of a server into a new folder.
+func setUp() (string, error) {
+	dir, err := os.MkdirTemp("", "load-data")
+	if err != nil {
+		return "", err
+	}
+	type user struct {
+		Username string `json:"username"`
+		Password string `json:"password"`
+	}
+	quick, err := bcrypt.GenerateFromPassword([]byte("password"), bcrypt.MinCost)
+	if err != nil {
+		return "", err
+	}
+	slow, err := bcrypt.GenerateFromPassword([]byte("password"), slowCost)
+	if err != nil {
+		return "", err
+	}
+	list := make([]user, users)
+	for i := range list {
+		list[i] = user{"user" + strconv.Itoa(i), string(quick)}
+	}
+	provider := func(id string, list []user) map[string]any {
+		return map[string]any{"id": id, "strategy": "local", "name": id, "credentialsNecessary": true, "options": map[string]any{"users": list}}
+	}
+	data, err := json.Marshal([]any{provider("quick", list), provider("slow", []user{{"slow", string(slow)}})})
+	if err != nil {
+		return "", err
+	}
+	return dir, os.WriteFile(filepath.Join(dir, "providers.json"), data, 0o600)
+}
+
+// start runs the server in dir, or in a new folder, and waits until it answers.
+func start(o options, dir string) (*process, error) {
+	p := &process{dir: dir}
+	if dir == "" {
+		var err error
+		if p.dir, err = setUp(); err != nil {
+			return nil, err
+		}
+		p.own = true
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	p.cmd = exec.Command(o.binary, "--dir", p.dir)
+	p.cmd.Env = append(os.Environ(), "PORT="+port, "RATE_LIMIT_MAX=1000000", "VERBOSITY=error",
+		"SOCKETS_PER_SESSION=100000", "SOCKETS_PER_ADDRESS=100000")
+	return p, p.launch(port, "/readyz")
+}
+
+// startBare runs a bare net/http server that answers 1 KiB.
+func startBare() (*process, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	p := &process{cmd: exec.Command(self)}
+	p.cmd.Env = append(os.Environ(), "LOAD_BARE_PORT="+port)
+	return p, p.launch(port, "/")
+}
+
+func serveBare(port string) {
+	body := []byte(strings.Repeat("x", 1024))
+	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		w.Header().Set("Content-Length", "1024")
+		_, _ = w.Write(body)
+	})
+	fmt.Fprintln(os.Stderr, http.ListenAndServe("127.0.0.1:"+port, handler))
+}
+
+// launch starts the process and asks until it answers; how long that takes is
+// what measureStart is about, so it asks often.
+func (p *process) launch(port, path string) error {
+	p.addr = "127.0.0.1:" + port
+	p.cmd.Stderr = os.Stderr
+	if os.Getenv("LOAD_VERBOSE") == "" {
+		p.cmd.Stderr = io.Discard
+	}
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	for range 20_000 {
+		if res, err := http.Get("http://" + p.addr + path); err == nil {
+			_ = res.Body.Close()
+			if res.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		time.Sleep(500 * time.Microsecond)
+	}
+	p.stop()
+	return errors.New("the server does not answer")
+}
+
+func (p *process) stop() {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	_ = p.cmd.Wait()
+	if p.own {
+		_ = os.RemoveAll(p.dir)
+	}
+}
+
+// resident is the resident memory of the process in bytes.
+func (p *process) resident() (int64, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	pages, err := strconv.ParseInt(strings.Fields(string(data))[1], 10, 64)
+	return pages * int64(os.Getpagesize()), err
+}
+
+// browser signs in as a user and returns the Cookie header and the JSON of the user.
+func (p *process) browser(ctx context.Context, provider, username string) (cookie string, user map[string]any, err error) {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		return "", nil, err
+	}
+	client := &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	form := url.Values{"username": {username}, "password": {"password"}}.Encode()
+	for _, step := range []struct{ method, path, body string }{
+		{http.MethodGet, "/login", ""}, {http.MethodPost, "/login/" + provider, form}, {http.MethodGet, "/currentUser", ""},
+	} {
+		req, err := http.NewRequestWithContext(ctx, step.method, "http://"+p.addr+step.path, strings.NewReader(step.body))
+		if err != nil {
+			return "", nil, err
+		}
+		if step.body != "" {
+			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		}
+		res, err := client.Do(req)
+		if err != nil {
+			return "", nil, err
+		}
+		if step.path == "/currentUser" {
+			err = json.NewDecoder(res.Body).Decode(&user)
+		}
+		_ = res.Body.Close()
+		if err != nil || res.StatusCode >= 400 {
+			return "", nil, fmt.Errorf("%s %s: %s %w", step.method, step.path, res.Status, err)
+		}
+	}
+	base, err := url.Parse("http://" + p.addr)
+	if err != nil {
+		return "", nil, err
+	}
+	for _, c := range jar.Cookies(base) {
+		if !strings.HasSuffix(c.Name, "-note") {
+			cookie = c.Name + "=" + c.Value
+		}
+	}
+	return cookie, user, nil
+}
