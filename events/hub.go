@@ -63,7 +63,7 @@ type Hub struct {
 	groups  map[string]*group
 	users   map[string]map[*group]bool // by the id of the account, and of the session's user
 	loose   map[*Socket]bool           // sockets of no session
-	address map[string]int
+	network map[string]int             // sockets by session.Network of their address
 	sockets int
 	closed  bool
 
@@ -91,7 +91,7 @@ type group struct {
 type state struct {
 	user    *identity.User // nil when nobody is signed in
 	encoded []byte
-	address string // from where the person has signed in
+	network string // from where the person has signed in
 	// asked is the token last made for a client that asked for one.
 	asked atomic.Pointer[issued]
 }
@@ -113,7 +113,7 @@ func NewHub(o Options, bus Bus) *Hub {
 		groups:  map[string]*group{},
 		users:   map[string]map[*group]bool{},
 		loose:   map[*Socket]bool{},
-		address: map[string]int{},
+		network: map[string]int{},
 	}
 	bus.Subscribe(h.hear)
 	o.Clock.AfterFunc(o.CheckEvery, h.checkExpiry)
@@ -157,8 +157,10 @@ func (h *Hub) hear(hint Hint) {
 // The caller passes every message to Receive and calls Leave when the connection
 // has ended, however that came about.
 func (h *Hub) Join(ctx context.Context, conn Conn, address string, visit session.Visit) (*Socket, error) {
-	now := h.o.Clock.Now()
-	s := &Socket{hub: h, conn: conn, address: address, lastMessage: now, unproven: visit.Session == nil}
+	now, network := h.o.Clock.Now(), session.Network(address)
+	// Made before the hub is locked: it may take a look at the store.
+	about, providers := frame(now, TypeAbout, h.o.About()), frame(now, TypeProviders, h.o.Providers())
+	s := &Socket{hub: h, conn: conn, network: network, lastMessage: now, unproven: visit.Session == nil}
 	handle := visit.Handle
 	if handle != "" && visit.Session == nil {
 		// An anonymous cookie is no proof for a session in which somebody has signed in.
@@ -171,14 +173,14 @@ func (h *Hub) Join(ctx context.Context, conn Conn, address string, visit session
 
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed || h.address[address] >= h.o.PerAddress || handle != "" && h.full(handle) {
+	if h.closed || h.network[network] >= h.o.PerAddress || handle != "" && h.full(handle) {
 		return nil, ErrTooMany
 	}
 	h.sockets++
-	h.address[address]++
+	h.network[network]++
 	s.send(frame(now, TypeOpen, nil))
-	s.send(frame(now, TypeAbout, h.o.About()))
-	s.send(frame(now, TypeProviders, h.o.Providers()))
+	s.send(about)
+	s.send(providers)
 	if handle == "" {
 		h.loose[s] = true
 		s.shown = signedOut
@@ -261,8 +263,8 @@ func (h *Hub) Leave(s *Socket) {
 	defer h.mu.Unlock()
 	h.unbindLocked(s)
 	h.sockets--
-	if h.address[s.address]--; h.address[s.address] <= 0 {
-		delete(h.address, s.address)
+	if h.network[s.network]--; h.network[s.network] <= 0 {
+		delete(h.network, s.network)
 	}
 }
 
@@ -345,7 +347,7 @@ func (h *Hub) read(g *group) error {
 				ids = append(ids, account.ID)
 			}
 			user := account.User()
-			next = &state{user: &user, address: sess.Address}
+			next = &state{user: &user, network: session.Network(sess.Address)}
 			if next.encoded, err = json.Marshal(user); err != nil {
 				return err
 			}
@@ -354,7 +356,7 @@ func (h *Hub) read(g *group) error {
 	if err != nil && !errors.Is(err, session.ErrNotFound) {
 		return err
 	}
-	if cur := g.current; cur != nil && next != signedOut && cur.address == next.address && bytes.Equal(cur.encoded, next.encoded) {
+	if cur := g.current; cur != nil && next != signedOut && cur.network == next.network && bytes.Equal(cur.encoded, next.encoded) {
 		next = cur
 	}
 	g.current = next
@@ -390,7 +392,7 @@ func (h *Hub) show(g *group, sockets []*Socket) {
 	var in, updated, signed []byte
 	for _, s := range sockets {
 		s.tell(g, func() {
-			if s.unproven && s.address != g.current.address {
+			if s.unproven && s.network != g.current.network {
 				// It came with an anonymous cookie and from elsewhere than the person
 				// who has signed in since. If it is the same browser after all, it
 				// comes back with the new cookie.

@@ -40,7 +40,7 @@ const (
 type Socket struct {
 	hub     *Hub
 	conn    Conn
-	address string
+	network string // session.Network of its address
 
 	mu sync.Mutex
 	// group is the session the socket belongs to, nil while it belongs to none.

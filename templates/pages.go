@@ -168,7 +168,9 @@ type DeletePage struct {
 // LogoutPage asks before signing out; Done says that it has happened.
 type LogoutPage struct {
 	Layout
-	Done bool
+	// Action is where the form is posted to, with the redirect_uri in it.
+	Action string
+	Done   bool
 }
 
 // ConfirmPage asks before an identity is disconnected.
