@@ -1,0 +1,249 @@
+package browser
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/page"
+
+	"login-server/internal/testenv"
+)
+
+// axe is axe-core, which `npm ci` in test/client installs.
+var axe struct {
+	once   sync.Once
+	source string
+	err    error
+}
+
+// needAxe skips the test, or fails it when all are wanted, without axe-core.
+func needAxe(t testing.TB) {
+	t.Helper()
+	axe.once.Do(func() {
+		text, err := os.ReadFile(filepath.Join("..", "client", "node_modules", "axe-core", "axe.min.js"))
+		axe.source, axe.err = string(text), err
+	})
+	switch {
+	case axe.err == nil:
+	case os.Getenv(testenv.All) == "1":
+		t.Fatalf("axe-core is not installed (%v): run npm ci in test/client", axe.err)
+	default:
+		t.Skipf("axe-core is not installed (%v): run npm ci in test/client", axe.err)
+	}
+}
+
+// violation is what axe-core finds.
+type violation struct {
+	ID    string   `json:"id"`
+	Help  string   `json:"help"`
+	Nodes []string `json:"nodes"`
+}
+
+// inspect runs axe-core over the page as it is now. Only the contrast depends on
+// the colours, so that a second look in other colours can be short.
+func (b *tab) inspect(what string, colours bool) {
+	b.t.Helper()
+	if ask[bool](b, "typeof axe === 'undefined'") {
+		if _, err := evaluate[any](b, axe.source+";undefined"); err != nil {
+			b.t.Fatalf("load axe-core: %v", err)
+		}
+	}
+	run := `{ type: "tag", values: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }`
+	if colours {
+		run = `{ type: "rule", values: ["color-contrast", "link-in-text-block"] }`
+	}
+	found := ask[[]violation](b, `axe.run(document, { runOnly: `+run+`, resultTypes: ["violations"] }).then(({ violations }) =>
+		violations.map((v) => ({ id: v.id, help: v.help, nodes: v.nodes.map((n) => n.html + " " + n.failureSummary) })))`)
+	for _, v := range found {
+		b.t.Errorf("%s: %s: %s\n\t%s", what, v.ID, v.Help, strings.Join(v.Nodes, "\n\t"))
+	}
+}
+
+// accessible inspects a page in light and dark, in its present size.
+func (b *tab) accessible() {
+	b.t.Helper()
+	for _, dark := range []bool{false, true} {
+		b.dark(dark)
+		b.inspect(fmt.Sprintf("%s, dark %v", b.location(), dark), dark)
+	}
+	b.dark(false)
+}
+
+// shot writes a picture of the whole page if pictures are wanted (SCREENSHOTS).
+func (b *tab) shot(name string) {
+	b.t.Helper()
+	dir := os.Getenv("SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	size := call(b, page.GetLayoutMetrics, cdp.Empty{}).CSSContentSize
+	beyond := true
+	picture := call(b, page.CaptureScreenshot, page.CaptureScreenshotParams{
+		CaptureBeyondViewport: &beyond,
+		Clip:                  &page.Viewport{Width: size.Width, Height: size.Height, Scale: 1},
+	})
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".png"), picture.Data, 0o644); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// galleryPages are the names of all pages in all states.
+func galleryPages(t testing.TB, s *server) []string {
+	t.Helper()
+	response, err := http.Get(s.to("dev/gallery"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var text strings.Builder
+	if _, err := fmt.Fprint(&text, readAll(t, response)); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, m := range regexp.MustCompile(`href="[^"]*dev/gallery/([^"]+)"`).FindAllStringSubmatch(text.String(), -1) {
+		names = append(names, m[1])
+	}
+	if len(names) < 40 {
+		t.Fatalf("the gallery has only %d pages", len(names))
+	}
+	return names
+}
+
+// TestGallery looks at every page in every state: axe-core finds nothing, nothing
+// overflows, the console is silent, and the keyboard reaches what matters.
+func TestGallery(t *testing.T) {
+	needAxe(t)
+	t.Parallel()
+	s := start(t, options{dev: true})
+	names := galleryPages(t, s)
+	const workers = 2
+	for worker := range workers {
+		t.Run(fmt.Sprint(worker), func(t *testing.T) {
+			t.Parallel()
+			b := newTab(t, person{script: true})
+			for i, name := range names {
+				if i%workers == worker {
+					b.gallery(s, name)
+				}
+			}
+		})
+	}
+}
+
+func (b *tab) gallery(s *server, name string) {
+	b.t.Helper()
+	b.visit(s.to("dev/gallery/" + name))
+	if strings.HasPrefix(name, "api") {
+		b.untilTrue(`document.querySelector("#log li:nth-child(4)")`)
+	}
+	for _, view := range []struct {
+		name          string
+		width, height int64
+		mobile        bool
+	}{{"desktop", 1280, 800, false}, {"phone", 390, 844, true}} {
+		b.size(view.width, view.height, view.mobile)
+		for _, dark := range []bool{false, true} {
+			b.dark(dark)
+			colours := "light"
+			if dark {
+				colours = "dark"
+			}
+			label := name + "-" + view.name + "-" + colours
+			b.inspect(label, dark)
+			b.shot(label)
+		}
+		b.dark(false)
+		b.fits(name)
+	}
+	b.size(320, 640, true)
+	b.fits(name)
+	b.size(1280, 800, false)
+	b.reachable(name)
+	for _, p := range b.complaints() {
+		b.t.Errorf("%s: console: %s", name, p)
+	}
+}
+
+// fits checks that nothing lies beyond the sides of the window.
+func (b *tab) fits(name string) {
+	b.t.Helper()
+	over := ask[[]string](b, `(() => {
+		const width = document.documentElement.clientWidth;
+		if (document.documentElement.scrollWidth <= width) return [];
+		return [...document.querySelectorAll("body *")].filter((e) => e.getBoundingClientRect().right > width + 0.5).map((e) => e.outerHTML.slice(0, 120));
+	})()`)
+	if len(over) > 0 {
+		width := ask[int](b, "document.documentElement.clientWidth")
+		b.t.Errorf("%s overflows a window of %d pixels:\n\t%s", name, width, strings.Join(over, "\n\t"))
+	}
+}
+
+// reachable walks through the page with the Tab key: everything that can be used is
+// reached in the order of the page, and shows that it has the focus.
+func (b *tab) reachable(name string) {
+	b.t.Helper()
+	total := ask[int](b, `(() => {
+		document.activeElement?.blur();
+		getSelection().removeAllRanges();
+		window.focusable = [...document.querySelectorAll("a[href], button, input:not([type=hidden]), summary, [tabindex='0']")].filter((e) => e.getClientRects().length && !e.disabled);
+		return focusable.length;
+	})()`)
+	// The walk starts where the page starts, whatever has had the focus.
+	ask[any](b, `(() => { const a = document.createElement("span"); a.tabIndex = -1; document.body.prepend(a); a.focus(); a.remove(); })()`)
+	for i := range total {
+		b.press("Tab", 9)
+		at := ask[struct {
+			Index   int
+			What    string
+			Visible bool
+		}](b, `(() => {
+			const e = document.activeElement, style = getComputedStyle(e), r = e.getBoundingClientRect();
+			return { Index: focusable.indexOf(e), What: e.outerHTML.slice(0, 120),
+				Visible: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2 && r.width > 0 && r.height > 0 && r.bottom > 0 && r.top < innerHeight };
+		})()`)
+		if at.Index != i {
+			b.t.Errorf("%s: Tab %d reaches element %d: %s", name, i, at.Index, at.What)
+			return
+		}
+		if !at.Visible {
+			b.t.Errorf("%s: the focus cannot be seen on %s", name, at.What)
+		}
+	}
+}
+
+// TestAccessible inspects the real pages on the way through the main flow.
+func TestAccessible(t *testing.T) {
+	needAxe(t)
+	t.Parallel()
+	s := start(t, options{})
+	mainFlow(t, s, person{script: true}, "en", true)
+}
+
+// TestKeyboard signs in without touching the mouse.
+func TestKeyboard(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	b := newTab(t, person{script: true})
+	b.visit(s.to("login"))
+	b.tabTo(`a.provider`)
+	b.leading(func() { b.press("Enter", 13) })
+	b.at(s.to("login/test"))
+	if focused := ask[string](b, "document.activeElement.id"); focused != "username" {
+		t.Fatalf("the focus is on %q", focused)
+	}
+	b.typeText(ada)
+	b.tabTo("#password")
+	b.typeText(adaPassword)
+	b.leading(func() { b.press("Enter", 13) })
+	b.at(s.to("account"))
+}
