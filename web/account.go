@@ -24,7 +24,8 @@ func (s *Server) mountAccount(r chi.Router) {
 // signedInHandler is a handler for people who are signed in.
 type signedInHandler func(w http.ResponseWriter, r *http.Request, v visitor) error
 
-// signedIn sends everybody else to the login page.
+// signedIn sends everybody else to the login page, also who has deleted the account
+// a moment ago.
 func (s *Server) signedIn(h signedInHandler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		v, err := s.visitor(r)
@@ -34,7 +35,11 @@ func (s *Server) signedIn(h signedInHandler) handler {
 		if v.account == nil {
 			return redirect(w, s.path("login"))
 		}
-		return h(w, r, v)
+		err = h(w, r, v)
+		if isNotFound(err) {
+			return redirect(w, s.path("login"))
+		}
+		return err
 	}
 }
 
@@ -44,10 +49,10 @@ func (s *Server) account(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	left := s.takeFlash(w, r)
 	if v.account == nil {
-		return s.redirectNoting(w, s.path("login"), left)
+		return redirect(w, s.path("login")) // which shows the messages that wait
 	}
+	left := s.takeFlash(w, r)
 	if err := s.Sessions.Roll(r.Context(), w, v.Visit); err != nil {
 		return err
 	}

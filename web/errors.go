@@ -1,12 +1,18 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
 
 	"login-server/store"
 	"login-server/templates"
@@ -56,8 +62,29 @@ type handler func(w http.ResponseWriter, r *http.Request) error
 func (s *Server) page(h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if err := h(w, r); err != nil {
-			s.errorPage(w, r, s.publicError(r, err))
+			s.errorPage(w, r, s.publicError(w, r, err))
 		}
+	}
+}
+
+// apiRoots are the first path segments of what programs ask for.
+var apiRoots = map[string]bool{
+	"about": true, "providers": true, "currentUser": true, "users": true, "token": true,
+	".well-known": true, "healthz": true, "readyz": true, "metrics": true,
+}
+
+// answerError answers where no handler was reached: as JSON what only programs ask
+// for, or what asks for JSON, and as a page everything else.
+func (s *Server) answerError(w http.ResponseWriter, r *http.Request, e *Error) {
+	root, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	accept := r.Header.Get("Accept")
+	switch {
+	case apiRoots[root],
+		r.Method == http.MethodPut, r.Method == http.MethodPatch, r.Method == http.MethodDelete,
+		strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/html"):
+		s.errorJSON(w, r, e)
+	default:
+		s.errorPage(w, r, e)
 	}
 }
 
@@ -65,13 +92,13 @@ func (s *Server) page(h handler) http.HandlerFunc {
 func (s *Server) api(h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if err := h(w, r); err != nil {
-			s.errorJSON(w, s.publicError(r, err))
+			s.errorJSON(w, r, s.publicError(w, r, err))
 		}
 	}
 }
 
 // publicError finds what may be said of an error, and logs what may not.
-func (s *Server) publicError(r *http.Request, err error) *Error {
+func (s *Server) publicError(w http.ResponseWriter, r *http.Request, err error) *Error {
 	var e *Error
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -81,7 +108,7 @@ func (s *Server) publicError(r *http.Request, err error) *Error {
 	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
 		// The client has gone; nobody reads the answer.
 		return &Error{Status: 499, Code: "canceled", Message: "The request was cancelled."}
-	case s.Store.Ping(context.WithoutCancel(r.Context())) != nil:
+	case s.storeAway(r.Context()):
 		e = &Error{Status: http.StatusServiceUnavailable, Code: "unavailable", Message: "The server cannot reach its database. Please try again soon.", RetryAfter: 5, Cause: err}
 	default:
 		e = &Error{Status: http.StatusInternalServerError, Code: "internal", Message: "Something went wrong.", Cause: err}
@@ -91,12 +118,19 @@ func (s *Server) publicError(r *http.Request, err error) *Error {
 		level = slog.LevelError
 	}
 	if e.Cause != nil || e.Status >= 500 {
-		s.Log.Log(r.Context(), level, "request failed", "request_id", requestID(r), "method", r.Method, "route", routeOf(r), "status", e.Status, "code", e.Code, "err", err)
+		s.Log.Log(r.Context(), level, "request failed", "request_id", requestID(w), "method", r.Method, "route", routeOf(r), "status", e.Status, "code", e.Code, "err", err)
 	}
 	return e
 }
 
-func (s *Server) errorJSON(w http.ResponseWriter, e *Error) {
+// storeAway tells whether the store does not even answer a ping.
+func (s *Server) storeAway(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	return s.Store.Ping(ctx) != nil
+}
+
+func (s *Server) errorJSON(w http.ResponseWriter, r *http.Request, e *Error) {
 	body, err := json.Marshal(struct {
 		Status  int    `json:"status"`
 		Code    string `json:"code"`
@@ -108,6 +142,9 @@ func (s *Server) errorJSON(w http.ResponseWriter, e *Error) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
+	if e.Status >= 500 {
+		h.Set("X-Request-Id", requestID(w))
+	}
 	if e.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(e.RetryAfter))
 	}
@@ -123,7 +160,7 @@ func (s *Server) errorPage(w http.ResponseWriter, r *http.Request, e *Error) {
 		Status:     e.Status,
 		Code:       e.Code,
 		RetryAfter: e.RetryAfter,
-		RequestID:  requestID(r),
+		RequestID:  requestID(w),
 		Link:       e.Link,
 		Detail:     e.Detail,
 	}
@@ -136,12 +173,29 @@ func (s *Server) errorPage(w http.ResponseWriter, r *http.Request, e *Error) {
 	s.render(w, r, e.Status, page.Layout.Nonce, page)
 }
 
-func (s *Server) notFound(http.ResponseWriter, *http.Request) error {
-	return &Error{Status: http.StatusNotFound, Code: "not_found", Message: "There is nothing here."}
-}
+var (
+	errNotFound         = &Error{Status: http.StatusNotFound, Code: "not_found", Message: "There is nothing here."}
+	errMethodNotAllowed = &Error{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Message: "This method is not allowed here."}
+)
 
-func (s *Server) methodNotAllowed(http.ResponseWriter, *http.Request) error {
-	return &Error{Status: http.StatusMethodNotAllowed, Code: "bad_request", Message: "This method is not allowed here."}
+func (s *Server) notFound(w http.ResponseWriter, r *http.Request) { s.answerError(w, r, errNotFound) }
+
+// methodNotAllowed names the methods that are allowed (RFC 9110, 15.5.6).
+func (s *Server) methodNotAllowed(routes chi.Routes) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		path := cmp.Or(chi.RouteContext(r.Context()).RoutePath, r.URL.RawPath, r.URL.Path)
+		var allowed []string
+		for _, method := range []string{"GET", "POST", "PATCH", "DELETE"} {
+			if routes.Match(chi.NewRouteContext(), method, path) {
+				allowed = append(allowed, method)
+			}
+		}
+		if slices.Contains(allowed, "GET") {
+			allowed = append(allowed, "HEAD")
+		}
+		w.Header().Set("Allow", strings.Join(allowed, ", "))
+		s.answerError(w, r, errMethodNotAllowed)
+	}
 }
 
 // writeJSON answers with a value.

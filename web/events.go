@@ -28,6 +28,11 @@ func (s *Server) root(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	// Mounted below /login/ and behind a proxy that strips it, BASE_URL/login/ is the
+	// root as well: what was asked of the login page goes on to it.
+	if query := r.URL.Query(); query.Has("redirect_uri") {
+		return redirect(w, s.path("login?"+query.Encode()))
+	}
 	if v.account != nil {
 		return redirect(w, s.path("account"))
 	}
@@ -38,7 +43,7 @@ func (s *Server) root(w http.ResponseWriter, r *http.Request) error {
 // allowed ones may, for the browser sends the person's cookie along.
 func (s *Server) socket(w http.ResponseWriter, r *http.Request) error {
 	refuse := func(e *Error) error {
-		s.errorJSON(w, e)
+		s.errorJSON(w, r, e)
 		return nil
 	}
 	if origins := r.Header.Values("Origin"); len(origins) > 1 || len(origins) == 1 && !s.Config.AllowedOrigin(origins[0]) {
@@ -46,9 +51,8 @@ func (s *Server) socket(w http.ResponseWriter, r *http.Request) error {
 	}
 	v, err := s.visitor(r)
 	if err != nil {
-		return refuse(s.publicError(r, err))
+		return refuse(s.publicError(w, r, err))
 	}
-	address := clientAddress(r)
 	// The origin has been checked above, by the rules of the settings.
 	c, err := websocket.Accept(smallBuffers{w}, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
 	if err != nil {
@@ -56,7 +60,7 @@ func (s *Server) socket(w http.ResponseWriter, r *http.Request) error {
 	}
 	c.SetReadLimit(s.Config.MaxSocketMessage)
 	conn := socketConn{c}
-	socket, err := s.hub.Join(context.WithoutCancel(r.Context()), conn, clientNetwork(address), v.Visit)
+	socket, err := s.hub.Join(context.WithoutCancel(r.Context()), conn, clientAddress(r), v.Visit)
 	if err != nil {
 		reason := "please try again later"
 		if errors.Is(err, events.ErrTooMany) {
@@ -82,8 +86,7 @@ func (s *Server) listen(c *websocket.Conn, socket *events.Socket) {
 			return
 		}
 		if kind != websocket.MessageText {
-			_ = c.Close(websocket.StatusUnsupportedData, "text messages only")
-			return
+			message = nil // which the hub cannot understand either, and says so
 		}
 		if !s.hub.Receive(ctx, socket, message) {
 			return

@@ -3,6 +3,7 @@ package web
 import (
 	"html/template"
 	"net/http"
+	"strings"
 
 	"github.com/go-chi/chi/v5"
 
@@ -34,7 +35,7 @@ func (s *Server) gallery(w http.ResponseWriter, _ *http.Request) error {
 // galleryPage serves GET /dev/gallery/{name}.
 func (s *Server) galleryPage(w http.ResponseWriter, r *http.Request) error {
 	for _, example := range templates.Gallery() {
-		if example.Name != chi.URLParam(r, "name") {
+		if example.Name != pathValue(r, "name") {
 			continue
 		}
 		page, ok := example.Page.(interface{ Common() *templates.Layout })
@@ -43,11 +44,15 @@ func (s *Server) galleryPage(w http.ResponseWriter, r *http.Request) error {
 		}
 		common := page.Common()
 		common.Base, common.Nonce, common.Path = s.base(), newNonce(), pathBelow(r)
+		if demo, ok := example.Page.(*templates.APIPage); ok { // it is alive
+			demo.BaseURL = s.Config.BaseURL.String()
+			demo.WebSocketURL = strings.Replace(demo.BaseURL, "http", "ws", 1)
+		}
 		if r.URL.Query().Has("lang") {
 			common.Lang = s.language(r)
 		}
 		s.render(w, r, http.StatusOK, common.Nonce, example.Page)
 		return nil
 	}
-	return s.notFound(w, r)
+	return errNotFound
 }

@@ -41,17 +41,17 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 // metrics are the numbers for Prometheus.
 type metrics struct {
 	handler  http.Handler
-	requests *prometheus.CounterVec
+	requests [len(classes)]prometheus.Counter // by class of status
 	duration prometheus.Histogram
 	logins   *prometheus.CounterVec
 }
 
 func (s *Server) newMetrics() metrics {
 	registry := prometheus.NewRegistry()
+	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "login_server_http_requests_total", Help: "Requests answered, by class of status.",
+	}, []string{"status"})
 	m := metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "login_server_http_requests_total", Help: "Requests answered, by class of status.",
-		}, []string{"status"}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "login_server_http_request_seconds", Help: "Time to answer a request.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
@@ -65,17 +65,20 @@ func (s *Server) newMetrics() metrics {
 	}
 	registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.requests, m.duration, m.logins,
+		requests, m.duration, m.logins,
 		gauge("sockets", "Open WebSockets.", func() float64 { return float64(s.hub.Stats().Sockets) }),
 		gauge("socket_sessions", "Sessions with open WebSockets.", func() float64 { return float64(s.hub.Stats().Sessions) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "login_server_sockets_dropped_total", Help: "WebSockets dropped because they did not keep up."},
 			func() float64 { return float64(s.hub.Stats().Dropped) }),
 	)
+	for i, class := range classes {
+		m.requests[i] = requests.WithLabelValues(class)
+	}
 	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	return m
 }
 
-// classes are the label values of statuses; their counters are looked up once.
+// classes are the label values of statuses.
 var classes = [...]string{"other", "1xx", "2xx", "3xx", "4xx", "5xx"}
 
 func (m metrics) request(status int, took time.Duration) {
@@ -83,7 +86,7 @@ func (m metrics) request(status int, took time.Duration) {
 	if class < 1 || class > 5 {
 		class = 0
 	}
-	m.requests.WithLabelValues(classes[class]).Inc()
+	m.requests[class].Inc()
 	m.duration.Observe(took.Seconds())
 }
 

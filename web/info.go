@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -32,7 +33,7 @@ func (s *Server) getAbout(w http.ResponseWriter, r *http.Request) error {
 
 // getProviders serves GET /providers.
 func (s *Server) getProviders(w http.ResponseWriter, _ *http.Request) error {
-	writeBody(w, http.StatusOK, *s.provided.Load())
+	writeBody(w, http.StatusOK, s.offered.Load().json)
 	return nil
 }
 
@@ -80,28 +81,27 @@ func (s *Server) image(p *providers.Provider) string {
 // about keeps the answer of GET /about ready: counting is not for every request.
 type about struct {
 	server *Server
+	// stale: the counts have changed. Not under mu, for whoever says so must not wait
+	// for a count.
+	stale atomic.Bool
 
 	mu       sync.Mutex
 	body     []byte
 	made     time.Time
 	took     time.Duration
-	stale    bool
 	counting bool
 }
 
 const (
-	// aboutAge is how long the counts in /about may be behind those of another node.
-	aboutAge = 5 * time.Second
+	// aboutAge is how long /about may not know of a database that has gone away, and
+	// of what another process has written.
+	aboutAge = time.Second
 	// quickCount is what counting may take to be done while a request waits.
 	quickCount = 5 * time.Millisecond
 )
 
 // touch notes that the counts have changed.
-func (a *about) touch() {
-	a.mu.Lock()
-	a.stale = true
-	a.mu.Unlock()
-}
+func (a *about) touch() { a.stale.Store(true) }
 
 // get returns the answer. On a large store, where counting takes its time, it
 // returns the last one and counts in the background.
@@ -109,10 +109,10 @@ func (a *about) get(ctx context.Context) []byte {
 	now := a.server.Clock.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.body != nil && !a.stale && now.Sub(a.made) < aboutAge || a.counting {
+	if a.body != nil && !a.stale.Load() && now.Sub(a.made) < aboutAge || a.counting {
 		return a.body
 	}
-	a.stale = false
+	a.stale.Store(false)
 	if a.body != nil && a.took > quickCount {
 		a.counting = true
 		go func() {
@@ -151,7 +151,7 @@ type statistics struct {
 }
 
 func (s *Server) makeAbout(ctx context.Context) []byte {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	body := aboutBody{
 		Title: s.Config.Title, Env: s.Config.Env, Version: s.Version, BaseURL: s.Config.BaseURL.String(),

@@ -29,10 +29,18 @@ func (s *Server) logoutLink(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	d, err := s.destinationOf(r)
+	if err != nil {
+		return err
+	}
 	if v.account != nil && s.navigation(r) == navigationOwn {
 		return s.logout(w, r)
 	}
-	page := templates.LogoutPage{Layout: s.layout(w, r, v), Done: v.account == nil}
+	if v.account == nil && d.redirect != "" {
+		return redirect(w, d.redirect)
+	}
+	page := templates.LogoutPage{Layout: s.layout(w, r, v), Action: d.addTo(s.path("logout")), Done: v.account == nil}
+	page.Path = d.addTo("logout")
 	s.render(w, r, http.StatusOK, page.Nonce, page)
 	return nil
 }
@@ -61,7 +69,7 @@ func (s *Server) disconnectLink(w http.ResponseWriter, r *http.Request, v visito
 	if s.navigation(r) == navigationOwn {
 		return s.disconnect(w, r, v)
 	}
-	id := chi.URLParam(r, "provider")
+	id := pathValue(r, "provider")
 	if _, linked := v.account.Identities[id]; !linked {
 		return s.redirectNoting(w, s.path("account"), note("error", "disconnect_unknown", nil))
 	}
@@ -75,7 +83,7 @@ func (s *Server) disconnectLink(w http.ResponseWriter, r *http.Request, v visito
 
 // disconnect serves POST /disconnect/{provider}.
 func (s *Server) disconnect(w http.ResponseWriter, r *http.Request, v visitor) error {
-	id := chi.URLParam(r, "provider")
+	id := pathValue(r, "provider")
 	_, err := s.Users.Disconnect(r.Context(), v.account.ID, id)
 	f := note("success", "disconnected", map[string]any{"Provider": s.providerName(id)})
 	switch {

@@ -3,12 +3,15 @@ package web
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/go-chi/chi/v5"
 
+	"login-server/config"
 	"login-server/identity"
 	"login-server/providers"
 	"login-server/session"
@@ -24,35 +27,31 @@ func (s *Server) mountLogin(r chi.Router) {
 	r.Post("/login/{provider}", s.page(s.signIn))
 }
 
-// errAnswered tells that a handler has found out, and answered, that there is
-// nothing left to do.
-var errAnswered = errors.New("answered")
-
 // destination is where a login leads to. It travels in the query of each page on
 // the way, so that parallel tabs, the back button, a form left open overnight and
 // a restart of the server all keep it.
 type destination struct {
 	// redirect is an absolute URL that was checked; empty means /account.
 	redirect string
-	// from is a URL of the application that sent the person; may be empty.
-	from        string
+	// from is the URL of the listed application that sent the person, when redirect
+	// does not tell it; may be empty.
+	from string
+	// application is its name; may be empty.
 	application string
 }
 
 // destinationOf reads and checks where the login leads to.
 func (s *Server) destinationOf(r *http.Request) (destination, error) {
-	query := r.URL.Query()
-	d := destination{from: query.Get("from")}
-	target, given := query.Get("redirect_uri"), query.Has("redirect_uri")
-	referrer := r.Referer()
-	if given && target == "" {
+	var d destination
+	query, referrer := r.URL.Query(), s.outerReferrer(r)
+	target := query.Get("redirect_uri")
+	if target == "" && query.Has("redirect_uri") {
 		// Given but empty: back to where the person came from, if that may be.
-		if _, err := s.Config.AllowedRedirect(referrer); err == nil && originOf(referrer) != s.Config.Origin() {
-			target = referrer
+		if checked, err := s.redirectTarget(referrer); err == nil {
+			d.redirect = checked
 		}
-	}
-	if target != "" {
-		checked, err := s.Config.AllowedRedirect(target)
+	} else if target != "" {
+		checked, err := s.redirectTarget(target)
 		if err != nil {
 			host := "?"
 			if u, err := url.Parse(target); err == nil && u.Host != "" {
@@ -62,14 +61,47 @@ func (s *Server) destinationOf(r *http.Request) (destination, error) {
 		}
 		d.redirect = checked
 	}
-	for _, hint := range []string{d.redirect, d.from, referrer} {
+	if app, ok := s.Config.ApplicationFor(d.redirect); ok {
+		d.application = app.Name
+		return d, nil
+	}
+	for _, hint := range []string{query.Get("from"), referrer} {
 		if app, ok := s.Config.ApplicationFor(hint); ok {
 			d.application, d.from = app.Name, app.URL
-			return d, nil
+			break
 		}
 	}
-	d.from = ""
 	return d, nil
+}
+
+// outerReferrer is the page that somebody came from, unless it is one of our own.
+func (s *Server) outerReferrer(r *http.Request) string {
+	referrer := r.Referer()
+	if strings.HasPrefix(referrer, s.Config.BaseURL.String()) {
+		return ""
+	}
+	return referrer
+}
+
+// redirectTarget checks where somebody wants to be sent. Our own pages that act when
+// they are opened are none: a link from another site could have people sign in and,
+// as the last step of that, disconnect an identity without being asked.
+func (s *Server) redirectTarget(target string) (string, error) {
+	checked, err := s.Config.AllowedRedirect(target)
+	if err != nil {
+		return "", err
+	}
+	u, err := url.Parse(checked)
+	if err != nil {
+		return "", err
+	}
+	if originOf(checked) == s.Config.Origin() {
+		first, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(u.Path, s.base()), "/"), "/")
+		if first == "logout" || first == "disconnect" {
+			return "", fmt.Errorf("%w: /%s acts when it is opened", config.ErrRedirect, first)
+		}
+	}
+	return checked, nil
 }
 
 // query is the destination as the query of the next page on the way.
@@ -78,7 +110,7 @@ func (d destination) query() string {
 	if d.redirect != "" {
 		q.Set("redirect_uri", d.redirect)
 	}
-	if d.from != "" && d.redirect == "" {
+	if d.from != "" {
 		q.Set("from", d.from)
 	}
 	return q.Encode()
@@ -111,8 +143,23 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 		}
 		return redirect(w, s.path("account"))
 	}
-	page := templates.LoginPage{Layout: s.layout(w, r, v), Application: d.application}
-	page.Messages = s.takeFlash(w, r).Messages
+	layout := s.layout(w, r, v)
+	layout.Path = d.addTo("login") // an empty redirect_uri means nothing on the next page
+	layout.Messages = s.takeFlash(w, r).Messages
+	if len(layout.Messages) > 0 {
+		s.render(w, r, http.StatusOK, layout.Nonce, s.loginPage(layout, d))
+		return nil
+	}
+	// Without messages the page depends on the language and the destination alone.
+	s.renderKept(w, r, layout.Lang+"\x00"+d.application+"\x00"+d.query(), func(nonce string) any {
+		layout.Nonce = nonce
+		return s.loginPage(layout, d)
+	})
+	return nil
+}
+
+func (s *Server) loginPage(layout templates.Layout, d destination) templates.LoginPage {
+	page := templates.LoginPage{Layout: layout, Application: d.application}
 	query := d.query()
 	for _, p := range s.Providers.All() {
 		page.Providers = append(page.Providers, s.provider(p.ID, query))
@@ -120,8 +167,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	if host := hostOf(d.redirect); host != s.Config.BaseURL.Host {
 		page.RedirectHost = host
 	}
-	s.render(w, r, http.StatusOK, page.Nonce, page)
-	return nil
+	return page
 }
 
 func hostOf(raw string) string {
@@ -132,35 +178,30 @@ func hostOf(raw string) string {
 	return u.Host
 }
 
-// wanted returns the provider of the path, the visitor and the destination. Who is
-// signed in and has an identity there already is sent to the account page.
-func (s *Server) wanted(w http.ResponseWriter, r *http.Request) (p *providers.Provider, v visitor, d destination, err error) {
-	p, ok := s.Providers.Get(chi.URLParam(r, "provider"))
+// wanted returns the provider of the path, the visitor and the destination.
+func (s *Server) wanted(r *http.Request) (p *providers.Provider, v visitor, d destination, err error) {
+	p, ok := s.Providers.Get(pathValue(r, "provider"))
 	if !ok {
 		return nil, v, d, &Error{Status: http.StatusNotFound, Code: "not_found", Message: "There is no such provider.", Link: s.path("login")}
 	}
 	if v, err = s.visitor(r); err != nil {
 		return p, v, d, err
 	}
-	if d, err = s.destinationOf(r); err != nil {
-		return p, v, d, err
-	}
-	if v.account != nil {
-		if _, linked := v.account.Identities[p.ID]; linked {
-			err = s.redirectNoting(w, s.path("account"), note("info", "already_linked", map[string]any{"Provider": p.Name}))
-			if err == nil {
-				err = errAnswered
-			}
-		}
-	}
+	d, err = s.destinationOf(r)
 	return p, v, d, err
 }
 
-// credentials serves GET /login/{provider}: the form.
+// credentials serves GET /login/{provider}: the form. Who is signed in and has an
+// identity there has nothing to fill in.
 func (s *Server) credentials(w http.ResponseWriter, r *http.Request) error {
-	p, v, d, err := s.wanted(w, r)
+	p, v, d, err := s.wanted(r)
 	if err != nil {
-		return unlessAnswered(err)
+		return err
+	}
+	if v.account != nil {
+		if _, linked := v.account.Identities[p.ID]; linked {
+			return s.arrive(w, d, note("info", "already_linked", map[string]any{"Provider": p.Name}))
+		}
 	}
 	if v.Visit, err = s.Sessions.Welcome(r.Context(), w, v.Visit); err != nil {
 		return err
@@ -176,6 +217,7 @@ func (s *Server) credentials(w http.ResponseWriter, r *http.Request) error {
 		Error:       left.Field,
 		Linking:     v.account != nil,
 	}
+	page.Path = d.addTo("login/" + p.ID)
 	if page.Linking {
 		page.Back = s.path("account")
 	}
@@ -184,22 +226,28 @@ func (s *Server) credentials(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func unlessAnswered(err error) error {
-	if errors.Is(err, errAnswered) {
-		return nil
+// beside is a message about what was filled in: it stands in the form.
+func beside(id string, args map[string]any) flash {
+	return flash{Field: &templates.FieldError{Message: templates.Message{Kind: "error", ID: id, Args: args}}}
+}
+
+// arrive ends a login: at its destination, or on the account page with a message.
+func (s *Server) arrive(w http.ResponseWriter, d destination, f flash) error {
+	if d.redirect != "" {
+		return redirect(w, d.redirect)
 	}
-	return err
+	return s.redirectNoting(w, s.path("account"), f)
 }
 
 // signIn serves POST /login/{provider}: credentials become a profile, the profile
 // an account, and the browser is bound to it.
 func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
-	p, v, d, err := s.wanted(w, r)
+	p, _, d, err := s.wanted(r)
 	if err != nil {
-		return unlessAnswered(err)
+		return err
 	}
 	if p.Checker == nil {
-		return s.methodNotAllowed(w, r)
+		return errMethodNotAllowed
 	}
 	fields, err := form(r)
 	if err != nil {
@@ -215,6 +263,9 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if err := s.limits.credentials(r.Context(), clientAddress(r), p.ID, fields["username"]); err != nil {
+		if limited, ok := errors.AsType[*Error](err); ok {
+			limited.Link = d.addTo(s.path("login/" + p.ID))
+		}
 		return err
 	}
 
@@ -225,21 +276,36 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
 	var refused *providers.RefusedError
 	switch {
 	case errors.As(err, &refused):
-		return again(note("error", "credentials_reason", map[string]any{"Reason": refused.Reason}))
+		return again(beside("credentials_reason", map[string]any{"Reason": refused.Reason}))
 	case errors.Is(err, providers.ErrRefused):
-		return again(note("error", "credentials_refused", nil))
+		return again(beside("credentials_refused", nil))
 	case err != nil:
-		s.Log.Warn("provider could not be asked", "request_id", requestID(r), "provider", p.ID, "err", err)
-		return again(note("error", "provider_unavailable", map[string]any{"Provider": p.Name}))
+		s.Log.Warn("provider could not be asked", "request_id", requestID(w), "provider", p.ID, "err", err)
+		return again(beside("provider_unavailable", map[string]any{"Provider": p.Name}))
 	}
-	return s.admit(w, r, v, d, profile)
+	// Only now: somebody may have signed in, or out, while the provider was asked.
+	v, err := s.visitor(r)
+	if err != nil {
+		return err
+	}
+	err = s.admit(w, r, v, d, profile)
+	if errors.Is(err, identity.ErrProfile) {
+		s.Log.Warn("provider vouches for nobody", "request_id", requestID(w), "provider", p.ID, "err", err)
+		return again(beside("provider_unavailable", map[string]any{"Provider": p.Name}))
+	}
+	return err
 }
 
 // admit lets in whom a provider vouches for: it signs them in, or links the
 // identity to the account of who is signed in.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request, v visitor, d destination, profile identity.Profile) error {
 	if v.account != nil {
-		return s.link(w, r, v, d, profile)
+		err := s.link(w, r, v, d, profile)
+		if !isNotFound(err) {
+			return err
+		}
+		// The account was deleted a moment ago: nobody is signed in any more.
+		v = visitor{Visit: session.Visit{Stale: true}}
 	}
 	account, _, err := s.Users.SignIn(r.Context(), profile)
 	if err != nil {
@@ -248,10 +314,7 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, v visitor, d dest
 	if _, err := s.Sessions.SignIn(r.Context(), w, v.Visit, s.loginOf(r, account.ID, profile.Provider, d)); err != nil {
 		return err
 	}
-	if d.redirect != "" {
-		return redirect(w, d.redirect)
-	}
-	return s.redirectNoting(w, s.path("account"), note("success", "signed_in", nil))
+	return s.arrive(w, d, note("success", "signed_in", nil))
 }
 
 func (s *Server) loginOf(r *http.Request, userID, provider string, d destination) session.Login {
@@ -261,11 +324,9 @@ func (s *Server) loginOf(r *http.Request, userID, provider string, d destination
 	}
 }
 
+// truncate cuts s to n bytes of valid UTF-8.
 func truncate(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	return s[:n]
+	return strings.ToValidUTF8(s[:min(n, len(s))], "")
 }
 
 // link adds an identity to the account of who is signed in, or says why not, or
@@ -286,8 +347,9 @@ func (s *Server) link(w http.ResponseWriter, r *http.Request, v visitor, d desti
 	if _, err := s.Sessions.SignIn(r.Context(), w, v.Visit, s.loginOf(r, account.ID, profile.Provider, d)); err != nil {
 		return err
 	}
-	if d.redirect != "" {
-		return redirect(w, d.redirect)
+	f := note("success", "linked", map[string]any{"Provider": s.providerName(profile.Provider)})
+	if _, before := v.account.Identities[profile.Provider]; before {
+		f = note("info", "already_linked", map[string]any{"Provider": s.providerName(profile.Provider)})
 	}
-	return s.redirectNoting(w, s.path("account"), note("success", "linked", map[string]any{"Provider": s.providerName(profile.Provider)}))
+	return s.arrive(w, d, f)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"login-server/events"
 	"login-server/identity"
 	"login-server/templates"
 )
@@ -22,9 +23,11 @@ func (s *Server) mountMerge(r chi.Router) {
 
 // mergeProof says that whoever is signed in in a session has just proved an
 // identity that belongs to another account. It is sealed, so that it needs no
-// document, and worth nothing in another session, for other accounts, or later.
+// document, and worth nothing in another session, for other accounts, later, or
+// after the next sign-in, which the merge itself is: it works once.
 type mergeProof struct {
 	Handle   string `json:"h"`
+	Binding  string `json:"b"`
 	User     string `json:"u"`
 	Other    string `json:"o"`
 	Provider string `json:"p"`
@@ -36,13 +39,24 @@ type mergeProof struct {
 // askMerge sends the browser to the page that shows both accounts.
 func (s *Server) askMerge(w http.ResponseWriter, v visitor, d destination, profile identity.Profile, owner identity.Account) error {
 	proof, err := s.sealer.Seal(mergeProof{
-		Handle: v.Handle, User: v.account.ID, Other: owner.ID, Provider: profile.Provider, ID: profile.ID,
+		Handle: v.Handle, Binding: events.Binding(v.Session), User: v.account.ID, Other: owner.ID, Provider: profile.Provider, ID: profile.ID,
 		Redirect: d.redirect, Expires: s.Clock.Now().Add(proofLife).Unix(),
 	})
 	if err != nil {
 		return err
 	}
 	return redirect(w, s.path("merge?"+url.Values{"proof": {proof}}.Encode()))
+}
+
+// errAnswered tells that a request was answered when it turned out that there is
+// nothing left to do.
+var errAnswered = errors.New("answered")
+
+func unlessAnswered(err error) error {
+	if errors.Is(err, errAnswered) {
+		return nil
+	}
+	return err
 }
 
 // proven opens a proof and checks that it still holds: same session, same account,
@@ -57,7 +71,7 @@ func (s *Server) proven(w http.ResponseWriter, r *http.Request, sealed string) (
 		}
 		return v, p, other, err
 	}
-	valid := s.sealer.Open(sealed, &p) == nil && p.Handle == v.Handle && p.User == v.account.ID && s.Clock.Now().Unix() <= p.Expires
+	valid := s.sealer.Open(sealed, &p) == nil && p.Handle == v.Handle && p.Binding == events.Binding(v.Session) && p.User == v.account.ID && s.Clock.Now().Unix() <= p.Expires
 	if valid {
 		other, err = s.Users.Owner(r.Context(), p.Provider, p.ID)
 		if err != nil && !isNotFound(err) {
@@ -120,8 +134,5 @@ func (s *Server) merge(w http.ResponseWriter, r *http.Request) error {
 	if _, err := s.Sessions.SignIn(r.Context(), w, v.Visit, s.loginOf(r, account.ID, p.Provider, d)); err != nil {
 		return err
 	}
-	if d.redirect != "" {
-		return redirect(w, d.redirect)
-	}
-	return s.redirectNoting(w, s.path("account"), note("success", "merged", nil))
+	return s.arrive(w, d, note("success", "merged", nil))
 }

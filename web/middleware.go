@@ -1,12 +1,11 @@
 package web
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
+	"net/url"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -17,21 +16,15 @@ import (
 	"github.com/go-chi/cors"
 )
 
-// maxBody is how many bytes a request body may have.
-const maxBody = 64 << 10
+// maxBody is how many bytes a request body may have. No form and no name comes near;
+// what is only too long for a name is read and refused as such.
+const maxBody = 128 << 10
 
 // middleware puts around the router, outside in: client address, request id, log
 // and recovery, the path of BASE_URL, general headers, CORS.
 func (s *Server) middleware(next http.Handler) http.Handler {
 	next = s.protect(next)
-	next = cors.Handler(cors.Options{
-		AllowOriginFunc:  func(_ *http.Request, origin string) bool { return s.Config.AllowedOrigin(origin) },
-		AllowedMethods:   []string{"GET", "PUT", "POST", "PATCH", "DELETE"},
-		AllowedHeaders:   []string{"Origin", "X-Requested-With", "Content-Type", "Accept", "Authorization"},
-		ExposedHeaders:   []string{"X-Total-Count", "Link"},
-		AllowCredentials: true,
-		MaxAge:           600,
-	})(next)
+	next = s.cors(next)
 	next = s.headers(next)
 	next = s.mounted(next)
 	next = s.observe(next)
@@ -45,28 +38,55 @@ func (s *Server) middleware(next http.Handler) http.Handler {
 	return next
 }
 
-type requestIDKey struct{}
+// What pages of allowed origins may send and read.
+var (
+	corsMethods = []string{"GET,PUT,POST,PATCH,DELETE"}
+	corsHeaders = []string{"Origin", "X-Requested-With", "Content-Type", "Accept", "Authorization"}
+)
 
-// requestID names a request in the log and on error pages.
-func requestID(r *http.Request) string {
-	if n, ok := r.Context().Value(requestIDKey{}).(*request); ok {
-		return n.id()
-	}
-	return ""
+// cors lets pages of allowed origins read the answers of all paths, the pages
+// included: the client fetches /login and follows its redirect. go-chi/cors decides;
+// it names but the method and the headers that a pre-flight asks for, and clients of
+// the older program were shown all of them.
+func (s *Server) cors(next http.Handler) http.Handler {
+	all := []string{strings.Join(corsHeaders, ",")}
+	return cors.Handler(cors.Options{
+		AllowOriginFunc: func(_ *http.Request, origin string) bool { return s.Config.AllowedOrigin(origin) },
+		// HEAD is always allowed by browsers and gets the headers of GET.
+		AllowedMethods:     append(strings.Split(corsMethods[0], ","), "HEAD"),
+		AllowedHeaders:     corsHeaders,
+		ExposedHeaders:     []string{"X-Total-Count", "Link"},
+		AllowCredentials:   true,
+		MaxAge:             600,
+		OptionsPassthrough: true,
+	})(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		if h.Get("Access-Control-Allow-Origin") != "" {
+			h["Access-Control-Allow-Methods"], h["Access-Control-Allow-Headers"] = corsMethods, all
+		}
+		if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" && r.Header.Get("Origin") != "" {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		next.ServeHTTP(w, r)
+	}))
 }
 
-// request is what is known of a request from the start.
-type request struct {
+// answer notes what a handler answers, and which request it answers.
+type answer struct {
+	http.ResponseWriter
+	status int
 	boot   string
 	number uint64
 }
 
-func (n *request) id() string { return n.boot + "-" + strconv.FormatUint(n.number, 36) }
-
-// answer notes what a handler answers.
-type answer struct {
-	http.ResponseWriter
-	status int
+// requestID names a request in the log and on error pages.
+func requestID(w http.ResponseWriter) string {
+	a, ok := w.(*answer)
+	if !ok {
+		return ""
+	}
+	return a.boot + "-" + strconv.FormatUint(a.number, 36)
 }
 
 func (a *answer) WriteHeader(status int) {
@@ -91,22 +111,20 @@ func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 func (s *Server) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		n := &request{boot: s.boot, number: s.requests.Add(1)}
-		r = r.WithContext(context.WithValue(r.Context(), requestIDKey{}, n))
-		a := &answer{ResponseWriter: w}
+		a := &answer{ResponseWriter: w, boot: s.boot, number: s.requests.Add(1)}
 		defer func() {
 			if p := recover(); p != nil {
 				if p == http.ErrAbortHandler {
 					panic(p)
 				}
-				s.Log.Error("panic", "request_id", n.id(), "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+				s.Log.Error("panic", "request_id", requestID(a), "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
 				if a.status == 0 {
-					s.errorPage(a, r, &Error{Status: http.StatusInternalServerError, Code: "internal"})
+					s.answerError(a, r, &Error{Status: http.StatusInternalServerError, Code: "internal", Message: "Something went wrong."})
 				}
 			}
 			s.metrics.request(a.status, time.Since(start))
 			if level, ok := logLevel(r.Method, a.status); ok {
-				s.Log.Log(r.Context(), level, "request", "request_id", n.id(), "method", r.Method, "path", r.URL.Path,
+				s.Log.Log(r.Context(), level, "request", "request_id", requestID(a), "method", r.Method, "path", r.URL.Path,
 					"status", a.status, "ms", time.Since(start).Milliseconds(), "client", clientAddress(r))
 			}
 		}()
@@ -138,20 +156,6 @@ func clientAddress(r *http.Request) string {
 		return r.RemoteAddr
 	}
 	return host
-}
-
-// clientNetwork is what limits count by: the address, or the /64 of an IPv6 one,
-// which belongs to one customer as a whole.
-func clientNetwork(address string) string {
-	ip, err := netip.ParseAddr(address)
-	if err != nil || ip.Unmap().Is4() {
-		return address
-	}
-	prefix, err := ip.WithZone("").Prefix(64)
-	if err != nil {
-		return address
-	}
-	return prefix.String()
 }
 
 // Values of headers that never change.
@@ -200,12 +204,12 @@ func (s *Server) protect(next http.Handler) http.Handler {
 		case http.MethodGet, http.MethodHead, http.MethodOptions:
 		case http.MethodPost:
 			if pages.Check(r) != nil {
-				s.page(func(http.ResponseWriter, *http.Request) error { return errCrossSite })(w, r)
+				s.answerError(w, r, errCrossSite)
 				return
 			}
 		default:
 			if calls.Check(r) != nil {
-				s.api(func(http.ResponseWriter, *http.Request) error { return errCrossSite })(w, r)
+				s.answerError(w, r, errCrossSite)
 				return
 			}
 		}
@@ -224,8 +228,12 @@ const (
 )
 
 func (s *Server) navigation(r *http.Request) navigation {
-	mode, dest := r.Header.Get("Sec-Fetch-Mode"), r.Header.Get("Sec-Fetch-Dest")
-	if mode != "" && mode != "navigate" || dest != "" && dest != "document" {
+	if r.Method != http.MethodGet || !isDocument(r) || r.Header.Get("Sec-Fetch-Mode") != "" && r.Header.Get("Sec-Fetch-Mode") != "navigate" {
+		return navigationNone
+	}
+	// Without Fetch Metadata (pages that are not encrypted, older browsers) what is
+	// accepted tells a page from a picture.
+	if accept := r.Header.Get("Accept"); r.Header.Get("Sec-Fetch-Dest") == "" && accept != "" && !strings.Contains(accept, "text/html") {
 		return navigationNone
 	}
 	if strings.Contains(r.Header.Get("Sec-Purpose")+r.Header.Get("Purpose"), "prefetch") {
@@ -244,10 +252,24 @@ func (s *Server) navigation(r *http.Request) navigation {
 }
 
 // isDocument tells a page view from a fetch by a script: only the former sees, and
-// thereby uses up, the messages that wait for the person.
+// thereby uses up, the messages that wait for the person. A script on a page of
+// another origin is told by its Origin where browsers do not send Fetch Metadata.
 func isDocument(r *http.Request) bool {
 	dest := r.Header.Get("Sec-Fetch-Dest")
-	return dest == "" || dest == "document"
+	return r.Method == http.MethodGet && (dest == "document" || dest == "" && r.Header.Get("Origin") == "")
+}
+
+// pathValue is a part of the path, unescaped: chi matches the path as it was sent.
+func pathValue(r *http.Request, name string) string {
+	value := chi.URLParam(r, name)
+	if r.URL.RawPath == "" {
+		return value
+	}
+	plain, err := url.PathUnescape(value)
+	if err != nil {
+		return value
+	}
+	return plain
 }
 
 func routeOf(r *http.Request) string {

@@ -13,11 +13,13 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
 	"login-server/templates"
 )
 
 func newNonce() string {
-	var b [12]byte
+	var b [16]byte
 	_, _ = rand.Read(b[:])
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
@@ -63,27 +65,101 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, nonc
 	b.Reset()
 	defer buffers.Put(b)
 	if err := s.Templates.Render(b, page); err != nil {
-		s.Log.Error("render page", "request_id", requestID(r), "err", err)
-		http.Error(w, "Something went wrong. Request "+requestID(r), http.StatusInternalServerError)
+		s.renderFailed(w, err)
 		return
 	}
+	s.writePage(w, status, nonce, b.Bytes())
+}
+
+// renderFailed answers when a template cannot be executed, not even that of the error page.
+func (s *Server) renderFailed(w http.ResponseWriter, err error) {
+	s.Log.Error("render page", "request_id", requestID(w), "err", err)
+	http.Error(w, "Something went wrong. Request "+requestID(w), http.StatusInternalServerError)
+}
+
+func (s *Server) writePage(w http.ResponseWriter, status int, nonce string, body []byte) {
 	h := w.Header()
 	h["Content-Type"] = htmlType
 	h["Cache-Control"] = noStore
-	h["Cross-Origin-Opener-Policy"] = referrer
-	h["Content-Security-Policy"] = []string{strings.ReplaceAll(s.csp, "NONCE", nonce)}
-	h["Content-Length"] = []string{strconv.Itoa(b.Len())}
+	// No Cross-Origin-Opener-Policy: applications open /login in a window and close it
+	// when they hear loggedIn, for which they must keep hold of it.
+	h["Content-Security-Policy"] = []string{strings.ReplaceAll(s.offered.Load().csp, "NONCE", nonce)}
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
-	_, _ = w.Write(b.Bytes())
+	_, _ = w.Write(body)
+}
+
+// maxKept is how many rendered pages are kept, and maxKeptKey how long the key of
+// one may be.
+const (
+	maxKept    = 256
+	maxKeptKey = 512
+)
+
+// keptPages are pages that look the same to everybody who comes with the same key,
+// but for the nonce.
+type keptPages struct {
+	mu    sync.Mutex
+	pages *simplelru.LRU[string, [][]byte] // cut where the nonce goes
+	mark  string                           // the nonce they were rendered with; nobody else knows it
+}
+
+func newKeptPages() *keptPages {
+	pages, _ := simplelru.NewLRU[string, [][]byte](maxKept, nil) // fails for sizes below one only
+	return &keptPages{pages: pages, mark: newNonce()}
+}
+
+// renderKept answers with the page of a key. page makes it with the nonce it is
+// given, and is called only if it is not kept.
+func (s *Server) renderKept(w http.ResponseWriter, r *http.Request, key string, page func(nonce string) any) {
+	k := s.offered.Load().kept
+	if s.Dev || len(key) > maxKeptKey {
+		nonce := newNonce()
+		s.render(w, r, http.StatusOK, nonce, page(nonce))
+		return
+	}
+	k.mu.Lock()
+	parts, ok := k.pages.Get(key)
+	k.mu.Unlock()
+	b := buffers.Get().(*bytes.Buffer)
+	b.Reset()
+	defer buffers.Put(b)
+	if !ok {
+		if err := s.Templates.Render(b, page(k.mark)); err != nil {
+			s.renderFailed(w, err)
+			return
+		}
+		parts = bytes.Split(bytes.Clone(b.Bytes()), []byte(k.mark))
+		k.mu.Lock()
+		k.pages.Add(key, parts)
+		k.mu.Unlock()
+		b.Reset()
+	}
+	nonce := newNonce()
+	for i, part := range parts {
+		if i > 0 {
+			b.WriteString(nonce)
+		}
+		b.Write(part)
+	}
+	s.writePage(w, http.StatusOK, nonce, b.Bytes())
 }
 
 var htmlType = []string{"text/html; charset=utf-8"}
 
 const langCookie = "login-lang"
 
+// chosenLanguage is what the switch on the page was set to.
+func chosenLanguage(r *http.Request) string {
+	if r.URL.RawQuery == "" {
+		return ""
+	}
+	return r.URL.Query().Get("lang")
+}
+
 // language of the pages: the person's choice, else what the browser asks for.
 func (s *Server) language(r *http.Request) string {
-	choice := r.URL.Query().Get("lang")
+	choice := chosenLanguage(r)
 	if choice == "" {
 		if c, err := r.Cookie(langCookie); err == nil {
 			choice = c.Value
@@ -108,7 +184,7 @@ func (s *Server) layout(w http.ResponseWriter, r *http.Request, v visitor) templ
 	if v.account != nil {
 		l.User = v.account.Name
 	}
-	if chosen := r.URL.Query().Get("lang"); chosen != "" {
+	if chosenLanguage(r) != "" {
 		http.SetCookie(w, &http.Cookie{
 			Name: langCookie, Value: l.Lang, Path: s.base(), MaxAge: int((365 * 24 * time.Hour).Seconds()),
 			HttpOnly: true, Secure: s.Config.BaseURL.Scheme == "https", SameSite: http.SameSiteLaxMode,
@@ -120,6 +196,9 @@ func (s *Server) layout(w http.ResponseWriter, r *http.Request, v visitor) templ
 // pathBelow is the path and query of the page below Base, without the choice of language.
 func pathBelow(r *http.Request) string {
 	path := strings.TrimPrefix(r.URL.Path, "/")
+	if r.URL.RawQuery == "" {
+		return path
+	}
 	query := r.URL.Query()
 	query.Del("lang")
 	if len(query) > 0 {
@@ -143,11 +222,14 @@ func (s *Server) flashName() string { return s.Sessions.CookieName() + "-note" }
 
 func (s *Server) setFlash(w http.ResponseWriter, f flash) {
 	f.Expires = s.Clock.Now().Add(flashLife).Unix()
-	sealed, err := s.sealer.Seal(f)
-	if err != nil || len(sealed) > 3800 {
-		return // a message too large for a cookie is one that a page must do without
+	for range 2 {
+		sealed, err := s.sealer.Seal(f)
+		if err == nil && len(sealed) <= 3800 {
+			s.flashCookie(w, sealed, int(flashLife.Seconds()))
+			return
+		}
+		f.Input = "" // too large for a cookie: what was typed has to be typed again
 	}
-	s.flashCookie(w, sealed, int(flashLife.Seconds()))
 }
 
 func (s *Server) flashCookie(w http.ResponseWriter, value string, maxAge int) {

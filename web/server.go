@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
 
 	"login-server/clock"
 	"login-server/config"
@@ -58,8 +59,7 @@ type Server struct {
 	limits   limits
 	tokens   *tokenCache
 	about    about
-	provided atomic.Pointer[json.RawMessage] // the answer of GET /providers
-	csp      string
+	offered  atomic.Pointer[offer]
 	handler  http.Handler
 	metrics  metrics
 	ready    atomic.Bool
@@ -77,15 +77,14 @@ func New(d Deps) (*Server, error) {
 	if err := s.ProvidersChanged(); err != nil {
 		return nil, err
 	}
-	s.limits = newLimits(d.Config, d.Clock.Now)
+	s.limits = newLimits(d.Config)
 	s.tokens = newTokenCache(d.Clock.Now, d.Tokens, d.Tickets)
-	s.about = about{server: s}
-	s.csp = s.contentPolicy()
+	s.about.server = s
 	s.hub = events.NewHub(events.Options{
 		Sessions: d.Sessions, Users: d.Users, Tokens: d.Tokens, Tickets: d.Tickets,
 		Clock: d.Clock, Log: d.Log,
 		About:       func() json.RawMessage { return s.about.get(context.Background()) },
-		Providers:   func() json.RawMessage { return json.RawMessage(`{"providers":` + string(*s.provided.Load()) + `}`) },
+		Providers:   func() json.RawMessage { return json.RawMessage(`{"providers":` + string(s.offered.Load().json) + `}`) },
 		WarnBefore:  d.Config.ExpiryWarningThreshold,
 		CheckEvery:  d.Config.ExpiryWarningInterval,
 		IdleTimeout: d.Config.SocketIdleTimeout,
@@ -99,6 +98,13 @@ func New(d Deps) (*Server, error) {
 	return s, nil
 }
 
+// offer is what is derived from the providers; it is replaced as a whole.
+type offer struct {
+	json json.RawMessage // the answer of GET /providers
+	csp  string          // of all pages, but for the nonce
+	kept *keptPages
+}
+
 // ProvidersChanged makes the server show the providers as they are now.
 func (s *Server) ProvidersChanged() error {
 	if err := s.checkReservedIDs(); err != nil {
@@ -108,7 +114,7 @@ func (s *Server) ProvidersChanged() error {
 	if err != nil {
 		return err
 	}
-	s.provided.Store(&list)
+	s.offered.Store(&offer{json: list, csp: s.contentPolicy(), kept: newKeptPages()})
 	return nil
 }
 
@@ -128,8 +134,10 @@ func (s *Server) Drain() {
 // routes is the whole routing table.
 func (s *Server) routes() chi.Router {
 	r := chi.NewRouter()
-	r.NotFound(s.page(s.notFound))
-	r.MethodNotAllowed(s.page(s.methodNotAllowed))
+	// Clients of the older program ask for /login/ and /logout/.
+	r.Use(middleware.StripSlashes, middleware.GetHead)
+	r.NotFound(s.notFound)
+	r.MethodNotAllowed(s.methodNotAllowed(r))
 
 	s.mountEvents(r) // GET / as WebSocket, else to /account or /login
 	s.mountLogin(r)
@@ -163,14 +171,14 @@ var roots = map[string]bool{
 }
 
 // checkReservedIDs refuses ids of providers that would make a path ambiguous when
-// the server is mounted below a path that ends in /login/.
+// the server is mounted below /login/: is /login/help the help page or a provider?
 func (s *Server) checkReservedIDs() error {
-	if !strings.HasSuffix(s.base(), "/login/") {
+	if s.base() != "/login/" {
 		return nil
 	}
 	for _, p := range s.Providers.All() {
 		if roots[p.ID] {
-			return fmt.Errorf("%s: %s: id: %q is also a page of the server, and BASE_URL ends in /login/; choose another id", s.Config.ProvidersPath, p.ID, p.ID)
+			return fmt.Errorf("%s: %s: id: %q is also a page of the server, and the path of BASE_URL is /login/; choose another id", s.Config.ProvidersPath, p.ID, p.ID)
 		}
 	}
 	return nil
@@ -185,11 +193,16 @@ func (s *Server) mounted(next http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rest, below := strings.CutPrefix(r.URL.Path, base)
-		if first, _, _ := strings.Cut(rest, "/"); below && (rest == "" || roots[first]) || r.URL.Path+"/" == base && base != "/login/" {
+		if r.URL.Path+"/" == base && !roots[strings.Trim(base, "/")] {
+			rest, below = "", true
+		}
+		if first, _, _ := strings.Cut(rest, "/"); below && (rest == "" || roots[first]) {
 			u := *r.URL
-			u.Path, u.RawPath = "/"+rest, ""
-			if !below {
-				u.Path = "/"
+			u.Path = "/" + rest
+			// The base has nothing that could be escaped; RawPath is a hint that may go.
+			raw, ok := strings.CutPrefix(u.RawPath, base)
+			if u.RawPath = ""; ok {
+				u.RawPath = "/" + raw
 			}
 			r2 := *r
 			r2.URL = &u

@@ -90,11 +90,9 @@ func (s *Server) removeSession(w http.ResponseWriter, r *http.Request, v visitor
 	return s.redirectNoting(w, s.path("sessions"), f)
 }
 
-// endSession ends one of the person's own sessions.
+// endSession ends one of the person's own sessions and closes its sockets. This
+// browser's own one is signed out as well, so that its cookie is good for the next login.
 func (s *Server) endSession(w http.ResponseWriter, r *http.Request, v visitor, handle string) error {
-	if handle == v.Handle {
-		return s.Sessions.SignOut(r.Context(), w, v.Visit)
-	}
 	ids, err := s.allIDs(r, *v.account)
 	if err != nil {
 		return err
@@ -102,7 +100,13 @@ func (s *Server) endSession(w http.ResponseWriter, r *http.Request, v visitor, h
 	if handle == "" || len(handle) > 200 || !validText(handle) {
 		return session.ErrNotFound
 	}
-	return s.Sessions.Remove(r.Context(), handle, ids...)
+	if err := s.Sessions.Remove(r.Context(), handle, ids...); err != nil {
+		return err
+	}
+	if handle == v.Handle {
+		return s.Sessions.SignOut(r.Context(), w, v.Visit)
+	}
+	return nil
 }
 
 // removeOthers serves POST /sessions/remove-others.
@@ -147,7 +151,7 @@ func (s *Server) deleteSession(w http.ResponseWriter, r *http.Request) error {
 	if v.account == nil {
 		return errUnauthorized
 	}
-	err = s.endSession(w, r, v, chi.URLParam(r, "id"))
+	err = s.endSession(w, r, v, pathValue(r, "id"))
 	if isNotFound(err) {
 		return &Error{Status: http.StatusUnprocessableEntity, Code: "unknown_session", Message: "This is not one of your sessions."}
 	}

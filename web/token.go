@@ -48,8 +48,8 @@ func (s *Server) jwks(w http.ResponseWriter, _ *http.Request) error {
 	h := w.Header()
 	h.Set("Content-Type", "application/jwk-set+json")
 	h.Set("Cache-Control", "public, max-age=300")
-	_, err := w.Write(s.Tokens.JWKS())
-	return err
+	_, _ = w.Write(s.Tokens.JWKS())
+	return nil
 }
 
 // maxTokens is how many sessions' latest tokens are kept.
@@ -73,7 +73,7 @@ type answered struct {
 	user    []byte
 	binding string
 	keyID   string
-	ticket  string // sealed
+	ticket  token.Ticket
 	until   time.Time
 }
 
@@ -95,13 +95,17 @@ func (c *tokenCache) get(handle, binding string, user []byte) ([]byte, error) {
 	}
 	fresh := answered{user: user, binding: binding, keyID: c.tokens.KeyID(), signed: now}
 	fresh.until = now.Add(min(c.tokens.ExpiresIn()/10, token.TicketLife/2))
+	sessionID := ""
 	if handle != "" {
 		var err error
-		if fresh.ticket, err = c.tickets.Mint(handle, binding); err != nil {
+		if sessionID, err = c.tickets.Mint(handle, binding); err != nil {
+			return nil, err
+		}
+		if fresh.ticket, err = c.tickets.Peek(sessionID); err != nil {
 			return nil, err
 		}
 	}
-	signed, err := c.tokens.Sign(json.RawMessage(user), fresh.ticket)
+	signed, err := c.tokens.Sign(json.RawMessage(user), sessionID)
 	if err != nil {
 		return nil, err
 	}

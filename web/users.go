@@ -1,8 +1,8 @@
 package web
 
 import (
+	"bytes"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"unicode/utf8"
@@ -41,7 +41,7 @@ func (s *Server) getUser(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	id := chi.URLParam(r, "id")
+	id := pathValue(r, "id")
 	notFound := &Error{Status: http.StatusNotFound, Code: "not_found", Message: "User not found."}
 	if len(id) > 200 || !validText(id) {
 		return notFound
@@ -69,7 +69,7 @@ func (s *Server) patchUser(w http.ResponseWriter, r *http.Request) error {
 	if v.account == nil {
 		return errUnauthorized
 	}
-	if id := chi.URLParam(r, "id"); id != v.account.ID && !v.wasKnownAs(id) {
+	if id := pathValue(r, "id"); id != v.account.ID && !v.wasKnownAs(id) {
 		return &Error{Status: http.StatusForbidden, Code: "forbidden", Message: "Can't modify another user."}
 	}
 	body, err := io.ReadAll(r.Body)
@@ -79,12 +79,12 @@ func (s *Server) patchUser(w http.ResponseWriter, r *http.Request) error {
 	if !utf8.Valid(body) {
 		return badRequest("The request is not valid UTF-8.", nil)
 	}
-	var patch map[string]json.RawMessage
-	if err := json.Unmarshal(body, &patch); err != nil {
-		return badRequest("The request is not a JSON object.", nil)
-	}
 	unprocessable := func(code, message string) error {
 		return &Error{Status: http.StatusUnprocessableEntity, Code: code, Message: message}
+	}
+	var patch map[string]json.RawMessage
+	if len(bytes.TrimSpace(body)) > 0 && json.Unmarshal(body, &patch) != nil {
+		return badRequest("The request is not a JSON object.", nil)
 	}
 	raw, ok := patch["name"]
 	if !ok {
@@ -98,7 +98,7 @@ func (s *Server) patchUser(w http.ResponseWriter, r *http.Request) error {
 	if nameMessage(err) != "" {
 		return unprocessable("invalid_name", "The name must have 1 to 200 characters and no control characters.")
 	}
-	if isNotFound(err) || errors.Is(err, errAnswered) {
+	if isNotFound(err) { // deleted a moment ago
 		return errUnauthorized
 	}
 	if err != nil {

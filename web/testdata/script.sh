@@ -1,0 +1,7 @@
+#!/bin/sh
+# The script provider of the tests: lets sam in, and tells what it sees.
+case "$USERNAME:$PASSWORD" in
+  sam:opensesame) printf '{"id": "sam", "name": "Sam Script"}' ;;
+  env:*) printf '{"message": "%s"}' "$(env | cut -d= -f1 | sort | tr '\n' ' ')" ;;
+  *) printf '{"message": "The script says no."}' ;;
+esac

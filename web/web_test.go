@@ -1,0 +1,640 @@
+package web_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"login-server/clock"
+	"login-server/config"
+	"login-server/events"
+	"login-server/identity"
+	"login-server/providers"
+	"login-server/session"
+	"login-server/static"
+	"login-server/store"
+	"login-server/store/sqlite"
+	"login-server/templates"
+	"login-server/token"
+	"login-server/web"
+)
+
+// These tests drive the real router over HTTP, on the real embedded store. Only the
+// clock is a fake one. Browsers of the tests reach the server under its BASE_URL and
+// nothing else, so that no test can depend on the Internet.
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+const (
+	appOrigin   = "https://app.example.org"  // an allowed origin and a listed application
+	toolOrigin  = "http://tool.example.net"  // an allowed origin, no application
+	evilOrigin  = "https://evil.example.com" // somebody else
+	application = "https://cocoda.example.org/app/"
+)
+
+// testProviders are three of the strategy test, where everybody's password is the
+// username and "-pw", and one each of local, script and a disabled one.
+const testProviders = `[
+	{"id": "alpha", "strategy": "test", "name": "Alpha", "template": "https://alpha.example/{username}", "image": "https://pictures.example/alpha.svg", "url": "https://alpha.example/",
+		"options": {"users": [
+			{"username": "ada", "password": "ada-pw", "displayName": "Ada", "id": "a1"},
+			{"username": "ben", "password": "ben-pw", "displayName": "Ben", "id": "a2"}]}},
+	{"id": "beta", "strategy": "test", "name": "Beta", "options": {"users": [
+			{"username": "ada", "password": "ada-pw", "displayName": "Ada at Beta", "id": "b1"},
+			{"username": "ben", "password": "ben-pw", "id": "b2"}]}},
+	{"id": "gamma", "strategy": "test", "name": "Gamma", "options": {"users": [
+			{"username": "ada", "password": "ada-pw", "id": "c1"},
+			{"username": "ben", "password": "ben-pw", "displayName": "Ben", "id": "c2"}]}},
+	{"id": "local", "strategy": "local", "name": "Local", "options": {"users": [
+			{"username": "lou", "displayName": "Lou", "password": "$2a$04$Y6QnHBjHYoxV/vmB9T/9BewWMxrRDRIMKgYJLR3A8/loi7zu7Duxi"}]}},
+	{"id": "script", "strategy": "script", "name": "Script", "options": {"script": "script.sh"}},
+	{"id": "off", "strategy": "github", "name": "Off", "disabled": true}
+]`
+
+const testApplications = `[
+	{"url": "https://cocoda.example.org/app/", "name": "Cocoda"},
+	{"url": "https://app.example.org/", "name": "The App"}
+]`
+
+// server is a login server that is running, and everything to look behind it.
+type server struct {
+	t     *testing.T
+	base  string // BASE_URL
+	cfg   *config.Config
+	clock *clock.Fake
+	store *unreliable
+	log   *logBuffer
+
+	users    *identity.Directory
+	sessions *session.Manager
+
+	options options
+	running atomic.Pointer[web.Server]
+	http    *httptest.Server
+	ids     atomic.Int64
+}
+
+type options struct {
+	env       map[string]string
+	providers string
+	// outside is a proxy in front of the server.
+	outside func(http.Handler) http.Handler
+}
+
+// option changes what newServer starts.
+type option func(*options)
+
+// env sets a setting.
+func env(name, value string) option { return func(o *options) { o.env[name] = value } }
+
+// newServer starts a server. It ends with the test.
+func newServer(t *testing.T, opts ...option) *server {
+	t.Helper()
+	dir, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{
+		t:     t,
+		clock: clock.NewFake(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)),
+		log:   &logBuffer{out: t.Output()},
+		options: options{
+			providers: testProviders,
+			outside:   func(h http.Handler) http.Handler { return h },
+			env: map[string]string{
+				"NODE_ENV":             "test",
+				"BASE_URL":             "http://localhost:3004/",
+				"TITLE":                "Test Login",
+				"ALLOWED_ORIGINS":      appOrigin + "," + toolOrigin,
+				"IMPRINT_URL":          "https://example.org/imprint",
+				"PRIVACY_URL":          "https://example.org/privacy",
+				"SOURCES_URL":          "https://example.org/sources",
+				"SESSION_SECRET":       "the first of the tests' secrets",
+				"RATE_LIMIT_MAX":       "1000",
+				"JWT_PRIVATE_KEY_PATH": filepath.Join(dir, "private.key"),
+				"JWT_PUBLIC_KEY_PATH":  filepath.Join(dir, "public.key"),
+			},
+		},
+	}
+	for _, o := range opts {
+		o(&s.options)
+	}
+	home := t.TempDir()
+	s.write(home, "providers.json", s.options.providers, 0o600)
+	s.write(home, "applications.json", testApplications, 0o600)
+	script, err := os.ReadFile("testdata/script.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write(home, "script.sh", string(script), 0o700)
+	var environ []string
+	for name, value := range s.options.env {
+		environ = append(environ, name+"="+value)
+	}
+	var warnings []string
+	if s.cfg, warnings, err = config.Load(home, environ); err != nil {
+		t.Fatalf("configuration: %v (%v)", err, warnings)
+	}
+	s.base = s.cfg.BaseURL.String()
+
+	engine, err := sqlite.Open(t.Context(), filepath.Join(home, "test.db"), sqlite.Options{Now: s.clock.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.store = &unreliable{Engine: engine}
+	s.start()
+	s.http = httptest.NewServer(s.options.outside(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.running.Load().ServeHTTP(w, r)
+	})))
+	t.Cleanup(func() {
+		s.running.Load().Drain()
+		s.http.Close()
+		if err := engine.Close(); err != nil {
+			t.Errorf("close store: %v", err)
+		}
+		s.log.close()
+	})
+	return s
+}
+
+func (s *server) write(dir, name, text string, mode os.FileMode) {
+	s.t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(text), mode); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// start makes the rooms and the server, as cmd/login-server does. A second call is a
+// restart: nothing but the store is left of before.
+func (s *server) start() {
+	s.t.Helper()
+	if old := s.running.Load(); old != nil {
+		old.Drain()
+	}
+	log := slog.New(slog.NewTextHandler(s.log, nil))
+	set, _, err := providers.Open(s.cfg, providers.Deps{Log: log, Version: "test", RefusalStep: -1})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	bus, now := &events.LocalBus{}, s.clock.Now
+	s.users = identity.NewDirectory(s.store, identity.Options{
+		BaseURL: s.base, Now: now,
+		NewID: func() string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", s.ids.Add(1)) },
+		Changed: func(ids ...string) {
+			for _, id := range ids {
+				bus.Publish(events.Hint{User: id})
+			}
+		},
+		CacheSize: 1000, CacheAge: 5 * time.Second,
+	})
+	var keys [][]byte
+	for _, secret := range s.cfg.SessionSecrets {
+		keys = append(keys, token.DeriveKey(secret, "session cookie"))
+	}
+	s.sessions = session.NewManager(s.store, session.Options{
+		Cookie:   session.CookieOptions{Installation: s.base, Secure: s.cfg.BaseURL.Scheme == "https", Keys: keys},
+		Lifetime: time.Duration(s.cfg.CookieMaxDays) * 24 * time.Hour,
+		Now:      now,
+		Changed: func(handle string, removed bool) {
+			bus.Publish(events.Hint{Session: handle, Removed: removed})
+		},
+		CacheSize: 1000, CacheAge: 5 * time.Second,
+	})
+	tokens, err := token.NewManager(s.t.Context(), s.store, token.Options{
+		PrivateKeyPath: s.cfg.JWTPrivateKeyPath, PublicKeyPath: s.cfg.JWTPublicKeyPath,
+		Algorithm: s.cfg.JWTAlgorithm, ExpiresIn: s.cfg.JWTExpiresIn, Now: now,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	tickets, err := token.NewTickets(s.store, s.cfg.SessionSecrets, now)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	files := static.New(static.Options{})
+	pages, err := templates.New(templates.Options{Asset: files.Asset})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	running, err := web.New(web.Deps{
+		Config: s.cfg, Store: s.store, Users: s.users, Sessions: s.sessions, Tokens: tokens, Tickets: tickets,
+		Providers: set, Bus: bus, Templates: pages, Static: files, Clock: s.clock, Log: log, Version: "1.2.3",
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.running.Store(running)
+}
+
+// run runs a subtest, which from then on is the one that fails.
+func (s *server) run(name string, f func(t *testing.T)) {
+	outer := s.t
+	outer.Run(name, func(t *testing.T) {
+		s.t = t
+		defer func() { s.t = outer }()
+		f(t)
+	})
+}
+
+// documents counts what is stored of a kind.
+func (s *server) documents(kind string) int {
+	s.t.Helper()
+	n, err := s.store.Engine.Count(s.t.Context(), kind, "")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+// logBuffer is the log of a server: shown with the test, and searched by it.
+type logBuffer struct {
+	mu     sync.Mutex
+	out    io.Writer
+	text   bytes.Buffer
+	closed bool
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.Write(p)
+	if l.closed {
+		return len(p), nil // the last goroutines of a test that is over
+	}
+	return l.out.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func (l *logBuffer) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+}
+
+// unreliable is a store that fails when a test wants it to.
+type unreliable struct {
+	store.Engine
+	// fault is asked before reads of a kind of documents, and by Ping with "ping".
+	fault atomic.Pointer[func(kind string) error]
+}
+
+func (u *unreliable) fail(fault func(kind string) error) { u.fault.Store(&fault) }
+
+func (u *unreliable) ask(kind string) error {
+	if fault := u.fault.Load(); fault != nil {
+		return (*fault)(kind)
+	}
+	return nil
+}
+
+func (u *unreliable) Get(ctx context.Context, kind, id string) (store.Doc, error) {
+	if err := u.ask(kind); err != nil {
+		return store.Doc{}, err
+	}
+	return u.Engine.Get(ctx, kind, id)
+}
+
+func (u *unreliable) GetUnique(ctx context.Context, kind, key string) (store.Doc, error) {
+	if err := u.ask(kind); err != nil {
+		return store.Doc{}, err
+	}
+	return u.Engine.GetUnique(ctx, kind, key)
+}
+
+func (u *unreliable) Find(ctx context.Context, kind string, q store.Query) ([]store.Doc, error) {
+	if err := u.ask(kind); err != nil {
+		return nil, err
+	}
+	return u.Engine.Find(ctx, kind, q)
+}
+
+func (u *unreliable) Count(ctx context.Context, kind, key string) (int, error) {
+	if err := u.ask(kind); err != nil {
+		return 0, err
+	}
+	return u.Engine.Count(ctx, kind, key)
+}
+
+func (u *unreliable) Ping(ctx context.Context) error {
+	if err := u.ask("ping"); err != nil {
+		return err
+	}
+	return u.Engine.Ping(ctx)
+}
+
+// errInternal is what must never be seen outside of the log.
+var errInternal = errors.New("sqlite: /srv/login/secret-path is broken")
+
+// away is a fault of everything.
+func away(string) error { return errInternal }
+
+// broken is a fault of one kind of documents; the store answers otherwise.
+func broken(kind string) func(string) error {
+	return func(k string) error {
+		if k == kind {
+			return errInternal
+		}
+		return nil
+	}
+}
+
+// browser sends requests as Chromium does, with a cookie jar of its own.
+type browser struct {
+	server *server
+	client *http.Client
+	jar    http.CookieJar
+	header http.Header // added to every request
+}
+
+// browser returns one that has never been here before.
+func (s *server) browser() *browser {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	address, host := s.http.Listener.Addr().String(), s.cfg.BaseURL.Host
+	if s.cfg.BaseURL.Port() == "" {
+		host = net.JoinHostPort(host, map[string]string{"http": "80", "https": "443"}[s.cfg.BaseURL.Scheme])
+	}
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if addr != host {
+			return nil, fmt.Errorf("a test has asked for %s, which is not the server", addr)
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}}
+	s.t.Cleanup(transport.CloseIdleConnections)
+	return &browser{
+		server: s, jar: jar, header: http.Header{},
+		client: &http.Client{
+			Transport: transport, Jar: jar, Timeout: 20 * time.Second,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}
+}
+
+// answer is what came back.
+type answer struct {
+	t      *testing.T
+	url    string
+	status int
+	header http.Header
+	body   string
+}
+
+// location is where a redirect leads to.
+func (a answer) location() string { return a.header.Get("Location") }
+
+// want fails the test unless the answer has a status and its body all of the texts.
+func (a answer) want(status int, texts ...string) answer {
+	a.t.Helper()
+	if a.status != status {
+		a.t.Fatalf("%s: got %d (Location %q), want %d: %s", a.url, a.status, a.location(), status, a.text())
+	}
+	for _, text := range texts {
+		if !strings.Contains(a.body, text) && !strings.Contains(a.text(), text) {
+			a.t.Fatalf("%s: %q is missing in: %s", a.url, text, a.text())
+		}
+	}
+	return a
+}
+
+// wantNot fails the test if the body has one of the texts.
+func (a answer) wantNot(texts ...string) answer {
+	a.t.Helper()
+	for _, text := range texts {
+		if strings.Contains(a.body, text) {
+			a.t.Fatalf("%s: %q should not be in: %s", a.url, text, a.text())
+		}
+	}
+	return a
+}
+
+// leadsTo fails the test unless the answer is a redirect to a place.
+func (a answer) leadsTo(location string) answer {
+	a.t.Helper()
+	if a.status != http.StatusFound || a.location() != location {
+		a.t.Fatalf("%s: got %d to %q, want 302 to %q: %s", a.url, a.status, a.location(), location, a.text())
+	}
+	return a
+}
+
+var (
+	tags   = regexp.MustCompile(`<[^>]*>`)
+	spaces = regexp.MustCompile(`\s+`)
+)
+
+// text is the body as people read it, on one line.
+func (a answer) text() string {
+	text := a.body
+	if strings.HasPrefix(a.header.Get("Content-Type"), "text/html") {
+		if _, main, ok := strings.Cut(text, "<main"); ok {
+			text = "<main" + main
+		}
+		text = tags.ReplaceAllString(text, " ")
+		text = strings.NewReplacer("&#39;", "'", "&#34;", `"`, "&amp;", "&", "&lt;", "<", "&gt;", ">").Replace(text)
+	}
+	text = strings.TrimSpace(spaces.ReplaceAllString(text, " "))
+	if len(text) > 1500 {
+		text = text[:1500] + "…"
+	}
+	return text
+}
+
+// json decodes the body.
+func (a answer) json(v any) {
+	a.t.Helper()
+	if err := json.Unmarshal([]byte(a.body), v); err != nil {
+		a.t.Fatalf("%s: %v in %s", a.url, err, a.text())
+	}
+}
+
+// send sends a request with the browser's cookies. path is below BASE_URL; a path
+// that begins with a slash is taken from the root of the host.
+func (b *browser) send(method, path string, header http.Header, body string) answer {
+	b.server.t.Helper()
+	target := b.server.base + path
+	if strings.HasPrefix(path, "/") {
+		target = b.server.cfg.Origin() + path
+	} else if strings.HasPrefix(path, "http://") || strings.HasPrefix(path, "https://") {
+		target = path
+	}
+	r, err := http.NewRequestWithContext(b.server.t.Context(), method, target, strings.NewReader(body))
+	if err != nil {
+		b.server.t.Fatal(err)
+	}
+	for _, h := range []http.Header{b.header, header} {
+		for name, values := range h {
+			r.Header[http.CanonicalHeaderKey(name)] = values
+		}
+	}
+	if r.Header.Get("User-Agent") == "" {
+		r.Header.Set("User-Agent", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36")
+	}
+	response, err := b.client.Do(r)
+	if err != nil {
+		b.server.t.Fatalf("%s %s: %v", method, target, err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		b.server.t.Fatalf("%s %s: %v", method, target, err)
+	}
+	return answer{t: b.server.t, url: method + " " + target, status: response.StatusCode, header: response.Header, body: string(text)}
+}
+
+// headers makes a header of names and values.
+func headers(pairs ...string) http.Header {
+	h := http.Header{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		h.Add(pairs[i], pairs[i+1])
+	}
+	return h
+}
+
+// site is Sec-Fetch-Site for a request that a page of an origin makes; "" is nobody's
+// page: an address that was typed.
+func (b *browser) site(origin string) string {
+	switch origin {
+	case "":
+		return "none"
+	case b.server.cfg.Origin():
+		return "same-origin"
+	}
+	return "cross-site"
+}
+
+// open goes to a page by typing its address.
+func (b *browser) open(path string) answer { b.server.t.Helper(); return b.follow("", path) }
+
+// follow goes to a page by a link on the page from, a full address.
+func (b *browser) follow(from, path string) answer {
+	b.server.t.Helper()
+	h := headers("Accept", "text/html,application/xhtml+xml,*/*;q=0.8",
+		"Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document", "Sec-Fetch-User", "?1", "Sec-Fetch-Site", b.site(originOf(from)))
+	if origin := originOf(from); origin == b.server.cfg.Origin() {
+		h.Set("Referer", from)
+	} else if origin != "" {
+		h.Set("Referer", origin+"/") // strict-origin-when-cross-origin
+	}
+	return b.send("GET", path, h, "")
+}
+
+// submit posts a form of a page of our own.
+func (b *browser) submit(path string, fields ...string) answer {
+	b.server.t.Helper()
+	return b.submitFrom(b.server.base, path, fields...)
+}
+
+// submitFrom posts a form of the page from.
+func (b *browser) submitFrom(from, path string, fields ...string) answer {
+	b.server.t.Helper()
+	form := url.Values{}
+	for i := 0; i+1 < len(fields); i += 2 {
+		form.Add(fields[i], fields[i+1])
+	}
+	return b.send("POST", path, headers("Accept", "text/html", "Content-Type", "application/x-www-form-urlencoded",
+		"Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document", "Sec-Fetch-Site", b.site(originOf(from)),
+		"Origin", originOf(from), "Referer", from), form.Encode())
+}
+
+// fetch is what a script of a page of an origin does, with credentials.
+func (b *browser) fetch(origin, method, path, body string) answer {
+	b.server.t.Helper()
+	h := headers("Accept", "*/*", "Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty", "Sec-Fetch-Site", b.site(origin))
+	if origin != b.server.cfg.Origin() || method != "GET" {
+		h.Set("Origin", origin)
+	}
+	if body != "" {
+		h.Set("Content-Type", "application/json")
+	}
+	return b.send(method, path, h, body)
+}
+
+// get is a request of a program that says nothing about itself.
+func (b *browser) get(path string) answer { b.server.t.Helper(); return b.send("GET", path, nil, "") }
+
+// login signs in at a provider of the strategy test, form and all.
+func (b *browser) login(provider, username string) {
+	b.server.t.Helper()
+	b.open("login").want(200)
+	b.follow(b.server.base+"login", "login/"+provider).want(200, "Password")
+	b.submit("login/"+provider, "username", username, "password", username+"-pw").leadsTo(b.server.cfg.BaseURL.Path + "account")
+}
+
+// user is who is signed in.
+func (b *browser) user() identity.UserWithUsage {
+	b.server.t.Helper()
+	var u identity.UserWithUsage
+	b.get("currentUser").want(200).json(&u)
+	return u
+}
+
+// cookies are those that the browser sends.
+func (b *browser) cookies() []*http.Cookie { return b.jar.Cookies(b.server.cfg.BaseURL) }
+
+// copyOf is another browser with the same cookies.
+func (b *browser) copyOf() *browser {
+	other := b.server.browser()
+	other.jar.SetCookies(b.server.cfg.BaseURL, b.cookies())
+	return other
+}
+
+func originOf(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
+}
+
+// golden compares JSON with a file that shows it in full.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	var pretty bytes.Buffer
+	if err := json.Indent(&pretty, []byte(got), "", "  "); err != nil {
+		t.Fatalf("%s: %v in %s", name, err, got)
+	}
+	pretty.WriteByte('\n')
+	path := filepath.Join("testdata", "golden", name+".json")
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, pretty.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), pretty.String()); diff != "" {
+		t.Errorf("%s (-want +got; run with -update to accept):\n%s", path, diff)
+	}
+}
