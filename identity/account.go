@@ -59,6 +59,9 @@ type Account struct {
 	// is then a tombstone that keeps what an undo needs.
 	MergedInto string     `json:"mergedInto,omitempty"`
 	MergedAt   *time.Time `json:"mergedAt,omitempty"`
+	// MergeID is the id of the Intent that made the tombstone: the same two accounts
+	// can be merged, separated and merged again.
+	MergeID string `json:"mergeId,omitempty"`
 	// Held tells, by provider, which tombstone holds the unique key of an identity
 	// that came with a merge; identities not in it are held by this document.
 	Held map[string]string `json:"held,omitempty"`
@@ -85,6 +88,10 @@ type Intent struct {
 	// Kind is "merge" (absorb Other) or "undo" (let Other go again).
 	Kind  string `json:"kind"`
 	Other string `json:"other"`
+	// ID names the merge, this one or the one to undo.
+	ID string `json:"id"`
+	// Version is that of the document of Other from which a merge was decided.
+	Version int64 `json:"version,omitempty"`
 	// Providers are those whose identities go back to Other, for "undo".
 	Providers []string `json:"providers,omitempty"`
 }
@@ -130,6 +137,15 @@ func shared(a, b Account) []string {
 		_, both := b.Identities[provider]
 		return !both
 	})
+}
+
+// holder is the id of the document that holds the unique key of the identity at a
+// provider: the account itself, or a tombstone.
+func (a Account) holder(provider string) string {
+	if held := a.Held[provider]; held != "" {
+		return held
+	}
+	return a.ID
 }
 
 // has tells whether the identity is one of the account's own.

@@ -101,12 +101,17 @@ const (
 	keyIntent    = "intent"    // has an unfinished change
 	keyDeleted   = "deleted"   // removal under way
 	keyTombstone = "tombstone" // absorbed by another account
+	keyAbsorbed  = "absorbed"  // has absorbed others
 )
 
-func keyIdentity(provider, id string) string { return "identity:" + provider + ":" + id }
-func keyProvider(provider string) string     { return "provider:" + provider }
-func keyMerged(uri string) string            { return "merged:" + uri }
-func keyInto(id string) string               { return "into:" + id }
+// keyIdentity counts the provider's bytes, so that no two pairs have the same key.
+func keyIdentity(provider, id string) string {
+	return fmt.Sprintf("identity:%d:%s:%s", len(provider), provider, id)
+}
+
+func keyProvider(provider string) string { return "provider:" + provider }
+func keyMerged(uri string) string        { return "merged:" + uri }
+func keyInto(id string) string           { return "into:" + id }
 
 func index(a Account) store.Index {
 	var ix store.Index
@@ -127,6 +132,9 @@ func index(a Account) store.Index {
 	if a.Intent != nil {
 		ix.Keys = append(ix.Keys, keyIntent)
 	}
+	if len(a.Absorbed) > 0 {
+		ix.Keys = append(ix.Keys, keyAbsorbed)
+	}
 	for provider := range a.Identities {
 		ix.Keys = append(ix.Keys, keyProvider(provider))
 	}
@@ -142,7 +150,8 @@ func (d *Directory) Forget(id string) { d.cache.Forget(id) }
 // ForgetAll drops everything that is kept in memory.
 func (d *Directory) ForgetAll() { d.cache.Clear() }
 
-// wrote makes a write known: readers on this node see it from now on, the others are told.
+// wrote makes a write known: readers on this node see it from now on, the others
+// are told. It is called after failed writes too, for those may have happened.
 func (d *Directory) wrote(ids ...string) {
 	for _, id := range ids {
 		d.cache.Forget(id)
@@ -153,35 +162,87 @@ func (d *Directory) wrote(ids ...string) {
 // Get returns the live account with an id, or the one that has absorbed it.
 // The caller must not change what the account's fields point to.
 func (d *Directory) Get(ctx context.Context, id string) (Account, error) {
-	item, err := d.live(ctx, id, func(ctx context.Context, id string) (store.Item[Account], error) {
-		return d.cache.Get(ctx, id, d.accounts.Get)
-	})
-	return item.Value, err
+	a, _, err := d.Trace(ctx, id)
+	return a, err
 }
 
-// live follows an id to its live account, finishing what it finds half done.
-func (d *Directory) live(ctx context.Context, id string, get func(context.Context, string) (store.Item[Account], error)) (store.Item[Account], error) {
+// Trace is Get for those who want to hear of changes: when any of the accounts in
+// via changes, another account may answer to id. via is what has been seen so far
+// in case of an error.
+func (d *Directory) Trace(ctx context.Context, id string) (a Account, via []string, err error) {
+	path, err := d.follow(ctx, id, func(ctx context.Context, id string) (store.Item[Account], error) {
+		return d.cache.Get(ctx, id, d.accounts.Get)
+	})
+	via = []string{id}
+	for _, item := range path {
+		if next := item.Value.MergedInto; next != "" {
+			via = append(via, next)
+		} else {
+			a = item.Value
+		}
+	}
+	return a, via, err
+}
+
+// live returns the live account of an id as the store has it now.
+func (d *Directory) live(ctx context.Context, id string) (store.Item[Account], error) {
 	for {
-		item, err := get(ctx, id)
+		path, gone := d.follow(ctx, id, d.accounts.Get)
+		if gone != nil && !errors.Is(gone, ErrNotFound) {
+			return store.Item[Account]{}, gone
+		}
+		var end store.Item[Account]
+		if gone == nil {
+			path, end = path[:len(path)-1], path[len(path)-1]
+		}
+		same, err := d.unchanged(ctx, path)
+		if err != nil {
+			return store.Item[Account]{}, err
+		}
+		if same {
+			return end, gone
+		}
+	}
+}
+
+// unchanged tells whether tombstones are still what they were when they were read.
+// If so, they all led where they did at the moment when the account at their end
+// was read: no undo has come in between.
+func (d *Directory) unchanged(ctx context.Context, tombstones []store.Item[Account]) (bool, error) {
+	for _, t := range tombstones {
+		now, err := d.accounts.Get(ctx, t.ID)
+		if errors.Is(err, ErrNotFound) || err == nil && now.Version != t.Version {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// follow goes from an id by the tombstones to the live account, which is the last
+// of the path, and finishes what it finds half done. With an error it returns the
+// tombstones up to there.
+func (d *Directory) follow(ctx context.Context, id string, get func(context.Context, string) (store.Item[Account], error)) (path []store.Item[Account], err error) {
+	next := id
+	for {
+		item, err := get(ctx, next)
 		switch {
 		case err != nil:
-			return item, err
+			return path, err
 		case item.Value.Deleted:
-			return item, ErrNotFound
+			return path, ErrNotFound
 		case item.Value.Intent != nil:
-			if err := d.settle(ctx, id); err != nil {
-				return item, err
+			if err := d.settle(ctx, next); err != nil {
+				return path, err
 			}
+			// It may have been an undo, and the way that has led here another one now.
+			path, next = path[:0], id
 		case item.Value.MergedInto != "":
-			restored, err := d.restoreOrphan(ctx, item)
-			if err != nil {
-				return item, err
-			}
-			if !restored {
-				id = item.Value.MergedInto
-			}
+			path, next = append(path, item), item.Value.MergedInto
 		default:
-			return item, nil
+			return append(path, item), nil
 		}
 	}
 }
@@ -198,9 +259,9 @@ func (d *Directory) Locate(ctx context.Context, id string) (a Account, moved boo
 	}
 	// Accounts taken over from elsewhere know their former URIs but have no tombstones.
 	for item, err := range d.accounts.All(ctx, store.Query{Key: keyMerged(d.baseURL + "users/" + id)}) {
-		return item.Value, true, err
+		return item.Value, err == nil, err
 	}
-	return a, false, ErrNotFound
+	return Account{}, false, ErrNotFound
 }
 
 // Owner returns the live account that an identity is linked to, or ErrNotFound.
@@ -210,7 +271,7 @@ func (d *Directory) Owner(ctx context.Context, provider, id string) (Account, er
 		if err != nil {
 			return Account{}, err
 		}
-		item, err := d.live(ctx, holder.ID, d.accounts.Get)
+		item, err := d.live(ctx, holder.ID)
 		switch {
 		case errors.Is(err, ErrNotFound) && holder.Value.MergedInto != "":
 			// The account that had absorbed the holder is deleted, and with it this identity.
@@ -236,43 +297,55 @@ func (d *Directory) release(ctx context.Context, holder store.Item[Account], pro
 	holder.Value = holder.Value.clone()
 	delete(holder.Value.Identities, provider)
 	_, err := d.accounts.Replace(ctx, holder)
+	d.cache.Forget(holder.ID)
 	if errors.Is(err, store.ErrConflict) || errors.Is(err, ErrNotFound) {
 		return nil
 	}
-	d.cache.Forget(holder.ID)
 	return err
 }
 
 // update changes a live account. change works on a copy and may run several times.
 func (d *Directory) update(ctx context.Context, id string, change func(*Account) error) (Account, error) {
 	for {
-		item, err := d.live(ctx, id, d.accounts.Get)
+		item, err := d.live(ctx, id)
 		if err != nil {
 			return Account{}, err
 		}
 		item.Value = item.Value.clone()
 		if err := change(&item.Value); err != nil {
-			return item.Value, err
+			return Account{}, err
 		}
 		item, err = d.accounts.Replace(ctx, item)
 		if errors.Is(err, store.ErrConflict) {
 			continue
 		}
-		if err == nil {
-			d.wrote(item.ID)
+		d.wrote(item.ID)
+		if err != nil {
+			return Account{}, err
 		}
-		return item.Value, err
+		return item.Value, nil
 	}
 }
 
-// identity makes what is kept of a profile.
+// maxURI is how long the URI of an identity may be; a longer one is left out.
+const maxURI = 2048
+
+// identity makes what is kept of a profile. Every token carries it, so whatever a
+// provider says is cut to a size.
 func (p Profile) identity() Identity {
-	return Identity{ID: p.ID, URI: p.URI, Name: p.Name, Username: p.Username}
+	i := Identity{ID: p.ID, Name: displayed(p.Name), Username: displayed(p.Username)}
+	if len(p.URI) <= maxURI && utf8.ValidString(p.URI) {
+		i.URI = p.URI
+	}
+	return i
 }
 
+// maxID is how many bytes the id of a provider and of a person there may have each.
+const maxID = 448
+
 func (p Profile) check() error {
-	if p.Provider == "" || p.ID == "" || len(p.ID) > 512 || !utf8.ValidString(p.ID) {
-		return fmt.Errorf("%w: provider %q", ErrProfile, p.Provider)
+	if p.Provider == "" || len(p.Provider) > maxID || p.ID == "" || len(p.ID) > maxID || !utf8.ValidString(p.ID) {
+		return fmt.Errorf("%w: provider %.64q", ErrProfile, p.Provider)
 	}
 	return nil
 }
@@ -280,24 +353,30 @@ func (p Profile) check() error {
 // accountName is how somebody is called who has just come: by the profile's name,
 // else username@provider, else id@provider.
 func (p Profile) accountName() string {
-	for _, name := range []string{p.Name, p.Username + "@" + p.Provider, p.ID + "@" + p.Provider} {
-		if strings.HasPrefix(name, "@") {
-			continue
-		}
-		name = strings.Map(func(r rune) rune {
-			if unicode.IsControl(r) {
-				return -1
-			}
-			return r
-		}, strings.ToValidUTF8(name, ""))
-		if runes := []rune(name); len(runes) > MaxName {
-			name = string(runes[:MaxName])
-		}
-		if name = strings.TrimSpace(name); name != "" {
-			return name
+	if name := displayed(p.Name); name != "" {
+		return name
+	}
+	for _, part := range []string{p.Username, p.ID} {
+		if part = displayed(part); part != "" {
+			return displayed(part + "@" + p.Provider)
 		}
 	}
 	return p.Provider
+}
+
+// displayed makes of what a provider says a name that CheckName would take, or
+// the empty string if nothing is left.
+func displayed(text string) string {
+	text = trimName(strings.Map(func(r rune) rune {
+		if unprintable(r) {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(text, "")))
+	if runes := []rune(text); len(runes) > MaxName {
+		text = trimName(string(runes[:MaxName]))
+	}
+	return text
 }
 
 // SignIn returns the account that the profile's identity is linked to, and makes
@@ -332,9 +411,7 @@ func (d *Directory) SignIn(ctx context.Context, p Profile) (a Account, created b
 		if errors.Is(err, store.ErrExists) {
 			continue // a sign-in at the same time was faster
 		}
-		if err == nil {
-			d.wrote(id)
-		}
+		d.wrote(id)
 		return a, true, err
 	}
 }
@@ -361,10 +438,11 @@ func (d *Directory) Link(ctx context.Context, id string, p Profile) (Account, er
 		return Account{}, err
 	}
 	for {
-		own, err := d.Get(ctx, id)
+		item, err := d.live(ctx, id)
 		if err != nil {
 			return Account{}, err
 		}
+		own := item.Value
 		owner, err := d.Owner(ctx, p.Provider, p.ID)
 		switch {
 		case err == nil && owner.ID == own.ID:
@@ -425,23 +503,32 @@ func (d *Directory) Disconnect(ctx context.Context, id, provider string) (Accoun
 	return a, nil
 }
 
+// unprintable are the characters that no name may contain: controls, line and
+// paragraph separators, and marks that turn the direction of text.
+func unprintable(r rune) bool {
+	return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) && !joiner(r) || r == '\u2028' || r == '\u2029'
+}
+
+// joiner: some scripts need them inside words; alone they are invisible.
+func joiner(r rune) bool { return r == '\u200c' || r == '\u200d' }
+
+func trimName(name string) string {
+	return strings.TrimFunc(name, func(r rune) bool { return unicode.IsSpace(r) || joiner(r) })
+}
+
 // CheckName returns the name as it would be kept, or what is wrong with it.
 func CheckName(name string) (string, error) {
 	if !utf8.ValidString(name) {
 		return "", ErrNameControl
 	}
-	name = strings.TrimSpace(name)
+	name = trimName(name)
 	switch {
 	case name == "":
 		return "", ErrNameEmpty
 	case utf8.RuneCountInString(name) > MaxName:
 		return "", ErrNameLong
-	}
-	for _, r := range name {
-		// Cf covers the marks that turn the direction of text; joiners are part of names.
-		if unicode.IsControl(r) || (unicode.Is(unicode.Cf, r) && r != '\u200c' && r != '\u200d') || r == '\u2028' || r == '\u2029' {
-			return "", ErrNameControl
-		}
+	case strings.ContainsFunc(name, unprintable):
+		return "", ErrNameControl
 	}
 	return name, nil
 }
