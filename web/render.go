@@ -27,10 +27,12 @@ func newNonce() string {
 func validText(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }
 
 // contentPolicy is the Content-Security-Policy of all pages, but for the nonce.
-// Browsers apply form-action to the redirect that follows a form, so it names
-// every origin that a login may lead to.
+// Browsers apply form-action to every redirect that follows a form. A login leads
+// to an application, and some applications lead on to another host: were that not
+// allowed, the form would just do nothing. Where a login may lead is decided in
+// redirectTarget; here only a step from https down to http is limited to what is listed.
 func (s *Server) contentPolicy() string {
-	targets := slices.Clone(s.Config.AllowedOrigins)
+	targets := append(slices.Clone(s.Config.AllowedOrigins), s.Config.BaseURL.Scheme+":")
 	for _, app := range s.Config.Applications {
 		targets = append(targets, originOf(app.URL))
 	}
