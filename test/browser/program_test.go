@@ -288,7 +288,7 @@ func proxied(t testing.TB, strip bool, o options) *server {
 type site struct {
 	*httptest.Server
 	mu    sync.Mutex
-	pages map[string]string
+	pages map[string]string // by path; one that begins with http redirects there
 	seen  []string
 }
 
@@ -302,6 +302,10 @@ func newSite(t testing.TB) *site {
 		s.mu.Unlock()
 		if !ok {
 			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		if strings.HasPrefix(body, "http") {
+			http.Redirect(w, r, body, http.StatusFound)
 			return
 		}
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
