@@ -339,7 +339,10 @@ func TestAuthenticate(t *testing.T) {
 		b.fetch(appOrigin, "GET", "token", "").want(200).json(&a)
 		return a.Token
 	}
-	authenticate := func(c *socket, token string) { t.Helper(); c.send(`{"type": "authenticate", "token": "` + token + `"}`) }
+	authenticate := func(c *socket, token string) {
+		t.Helper()
+		c.send(`{"type": "authenticate", "token": "` + token + `"}`)
+	}
 	loose := func() *socket {
 		t.Helper()
 		c := s.browser().socket(appOrigin)

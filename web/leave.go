@@ -39,6 +39,7 @@ func (s *Server) logoutLink(w http.ResponseWriter, r *http.Request) error {
 	if v.account == nil && d.redirect != "" {
 		return redirect(w, d.redirect)
 	}
+	d.from = "" // which application asks makes no difference here
 	page := templates.LogoutPage{Layout: s.layout(w, r, v), Action: d.addTo(s.path("logout")), Done: v.account == nil}
 	page.Path = d.addTo("logout")
 	s.render(w, r, http.StatusOK, page.Nonce, page)

@@ -85,10 +85,12 @@ type server struct {
 	store *unreliable
 	log   *logBuffer
 
-	users    *identity.Directory
-	sessions *session.Manager
+	users     *identity.Directory
+	sessions  *session.Manager
+	providers *providers.Set
 
 	options options
+	environ []string
 	running atomic.Pointer[web.Server]
 	http    *httptest.Server
 	ids     atomic.Int64
@@ -147,12 +149,11 @@ func newServer(t *testing.T, opts ...option) *server {
 		t.Fatal(err)
 	}
 	s.write(home, "script.sh", string(script), 0o700)
-	var environ []string
 	for name, value := range s.options.env {
-		environ = append(environ, name+"="+value)
+		s.environ = append(s.environ, name+"="+value)
 	}
 	var warnings []string
-	if s.cfg, warnings, err = config.Load(home, environ); err != nil {
+	if s.cfg, warnings, err = config.Load(home, s.environ); err != nil {
 		t.Fatalf("configuration: %v (%v)", err, warnings)
 	}
 	s.base = s.cfg.BaseURL.String()
@@ -192,8 +193,8 @@ func (s *server) start() {
 		old.Drain()
 	}
 	log := slog.New(slog.NewTextHandler(s.log, nil))
-	set, _, err := providers.Open(s.cfg, providers.Deps{Log: log, Version: "test", RefusalStep: -1})
-	if err != nil {
+	var err error
+	if s.providers, _, err = providers.Open(s.cfg, providers.Deps{Log: log, Version: "test", RefusalStep: -1}); err != nil {
 		s.t.Fatal(err)
 	}
 	bus, now := &events.LocalBus{}, s.clock.Now
@@ -238,12 +239,24 @@ func (s *server) start() {
 	}
 	running, err := web.New(web.Deps{
 		Config: s.cfg, Store: s.store, Users: s.users, Sessions: s.sessions, Tokens: tokens, Tickets: tickets,
-		Providers: set, Bus: bus, Templates: pages, Static: files, Clock: s.clock, Log: log, Version: "1.2.3",
+		Providers: s.providers, Bus: bus, Templates: pages, Static: files, Clock: s.clock, Log: log, Version: "1.2.3",
 	})
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.running.Store(running)
+}
+
+// reload reads providers.json anew, as the program does when it is told to.
+func (s *server) reload() error {
+	cfg, _, err := config.Load(s.cfg.Dir, s.environ)
+	if err == nil {
+		_, err = s.providers.Reload(cfg)
+	}
+	if err != nil {
+		return err
+	}
+	return s.running.Load().ProvidersChanged()
 }
 
 // run runs a subtest, which from then on is the one that fails.
@@ -557,9 +570,13 @@ func (b *browser) submitFrom(from, path string, fields ...string) answer {
 	for i := 0; i+1 < len(fields); i += 2 {
 		form.Add(fields[i], fields[i+1])
 	}
+	origin := originOf(from)
+	if origin == "" {
+		origin = "null" // a sandboxed page
+	}
 	return b.send("POST", path, headers("Accept", "text/html", "Content-Type", "application/x-www-form-urlencoded",
-		"Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document", "Sec-Fetch-Site", b.site(originOf(from)),
-		"Origin", originOf(from), "Referer", from), form.Encode())
+		"Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document", "Sec-Fetch-Site", b.site(origin),
+		"Origin", origin, "Referer", from), form.Encode())
 }
 
 // fetch is what a script of a page of an origin does, with credentials.
