@@ -47,7 +47,6 @@ type Manager struct {
 type keySet struct {
 	pair      *pair
 	algorithm jwa.SignatureAlgorithm
-	header    jws.Headers
 	jwks      []byte
 }
 
@@ -89,14 +88,9 @@ func (m *Manager) Reload(ctx context.Context) error {
 	if err := m.remember(ctx, p, set); err != nil {
 		return err
 	}
-	keys := &keySet{pair: p, algorithm: algorithms[m.options.Algorithm], header: jws.NewHeaders()}
+	keys := &keySet{pair: p, algorithm: algorithms[m.options.Algorithm]}
 	if keys.jwks, err = json.Marshal(set); err != nil {
 		return err
-	}
-	for name, value := range map[string]any{jws.TypeKey: "JWT", jws.KeyIDKey: p.public.KeyID()} {
-		if err := keys.header.Set(name, value); err != nil {
-			return err
-		}
 	}
 	m.keys.Store(keys)
 	return nil
@@ -178,7 +172,14 @@ func (m *Manager) Sign(user any, sessionID string) (Token, error) {
 		return Token{}, fmt.Errorf("token claims: %w", err)
 	}
 	keys := m.keys.Load()
-	signed, err := jws.Sign(payload, jws.WithKey(keys.algorithm, keys.pair.private, jws.WithProtectedHeaders(keys.header)))
+	// A header of its own: jws.Sign writes the algorithm into it.
+	header := jws.NewHeaders()
+	for name, value := range map[string]string{jws.TypeKey: "JWT", jws.KeyIDKey: keys.pair.public.KeyID()} {
+		if err := header.Set(name, value); err != nil {
+			return Token{}, fmt.Errorf("token header: %w", err)
+		}
+	}
+	signed, err := jws.Sign(payload, jws.WithKey(keys.algorithm, keys.pair.private, jws.WithProtectedHeaders(header)))
 	if err != nil {
 		return Token{}, fmt.Errorf("sign token: %w", err)
 	}
