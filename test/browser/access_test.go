@@ -23,15 +23,19 @@ var axe struct {
 	err    error
 }
 
-// needAxe skips the test, or fails it when all are wanted, without axe-core.
-func needAxe(t testing.TB) {
-	t.Helper()
+func haveAxe() bool {
 	axe.once.Do(func() {
 		text, err := os.ReadFile(filepath.Join("..", "client", "node_modules", "axe-core", "axe.min.js"))
 		axe.source, axe.err = string(text), err
 	})
+	return axe.err == nil
+}
+
+// needAxe skips the test, or fails it when all are wanted, without axe-core.
+func needAxe(t testing.TB) {
+	t.Helper()
 	switch {
-	case axe.err == nil:
+	case haveAxe():
 	case os.Getenv(testenv.All) == "1":
 		t.Fatalf("axe-core is not installed (%v): run npm ci in test/client", axe.err)
 	default:
@@ -105,12 +109,8 @@ func galleryPages(t testing.TB, s *server) []string {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	var text strings.Builder
-	if _, err := fmt.Fprint(&text, readAll(t, response)); err != nil {
-		t.Fatal(err)
-	}
 	var names []string
-	for _, m := range regexp.MustCompile(`href="[^"]*dev/gallery/([^"]+)"`).FindAllStringSubmatch(text.String(), -1) {
+	for _, m := range regexp.MustCompile(`href="[^"]*dev/gallery/([^"]+)"`).FindAllStringSubmatch(readAll(t, response), -1) {
 		names = append(names, m[1])
 	}
 	if len(names) < 40 {
@@ -219,14 +219,6 @@ func (b *tab) reachable(name string) {
 			b.t.Errorf("%s: the focus cannot be seen on %s", name, at.What)
 		}
 	}
-}
-
-// TestAccessible inspects the real pages on the way through the main flow.
-func TestAccessible(t *testing.T) {
-	needAxe(t)
-	t.Parallel()
-	s := start(t, options{})
-	mainFlow(t, s, person{script: true}, "en", true)
 }
 
 // TestKeyboard signs in without touching the mouse.

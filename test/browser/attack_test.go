@@ -33,16 +33,19 @@ func otherSite(t *testing.T, s *server, host string) {
 		return fmt.Sprintf("<input type=hidden name=%q value=%q>", name, value)
 	}
 	form := func(path, fields string) {
-		evil.page("/form/"+path, fmt.Sprintf("<form method=post action=%q>%s<button id=go>Win a prize</button></form>", s.to(path), fields))
+		page := fmt.Sprintf("<form method=post action=%q>%s<button id=go>Win a prize</button></form>", s.to(path), fields)
+		evil.page("/form/"+path, page)
+		// Without a referrer, browsers write "Origin: null".
+		evil.page("/quiet/"+path, "<meta name=referrer content=no-referrer>"+page)
 	}
 	form("login/test", field("username", bob)+field("password", bobPassword))
 	form("login/local", field("username", bob)+field("password", bobPassword))
 	form("logout", "")
 	form("account/name", field("name", "Mallory"))
-	form("disconnect/local", "")
+	form("disconnect/script", "")
 	form("delete", field("name", "Ada Lovelace"))
 	form("sessions/remove-others", "")
-	evil.page("/link", fmt.Sprintf(`<a id=logout href=%q>Funny cats</a> <a id=disconnect href=%q>More cats</a>`, s.to("logout"), s.to("disconnect/local")))
+	evil.page("/link", fmt.Sprintf(`<a id=logout href=%q>Funny cats</a> <a id=disconnect href=%q>More cats</a>`, s.to("logout"), s.to("disconnect/script")))
 	evil.page("/inside", fmt.Sprintf(`<img id=i src=%q><iframe id=f src=%q></iframe><link rel=prefetch href=%[1]q><link rel=stylesheet href=%[1]q><script src=%[1]q></script>
 		<script>
 		addEventListener("load", async () => {
@@ -69,11 +72,13 @@ func otherSite(t *testing.T, s *server, host string) {
 	b := newTab(t, person{script: true})
 	b.visit(s.to("login"))
 	b.allowStatus(401, 403)
-	b.visit(evil.at(host) + "/form/login/test")
-	b.follow("#go")
-	b.reads("#error-code", "cross_site")
-	b.follow("#error-link")
-	b.at(s.to("login"))
+	for _, kind := range []string{"/form/", "/quiet/"} {
+		b.visit(evil.at(host) + kind + "login/test")
+		b.follow("#go")
+		b.reads("#error-code", "cross_site")
+		b.follow("#error-link")
+		b.at(s.to("login"))
+	}
 
 	// Somebody is.
 	b.signInAt(s, "test", ada, adaPassword)
@@ -81,12 +86,11 @@ func otherSite(t *testing.T, s *server, host string) {
 	b.signIn(ada, adaPassword)
 	uri := b.text("#uri")
 	for _, path := range []string{"login/test", "login/local", "logout", "account/name", "disconnect/script", "delete", "sessions/remove-others"} {
-		if path == "disconnect/script" {
-			form(path, "")
+		for _, kind := range []string{"/form/", "/quiet/"} {
+			b.visit(evil.at(host) + kind + path)
+			b.follow("#go")
+			b.reads("#error-code", "cross_site")
 		}
-		b.visit(evil.at(host) + "/form/" + path)
-		b.follow("#go")
-		b.reads("#error-code", "cross_site")
 	}
 	unharmed := func() {
 		t.Helper()
@@ -129,6 +133,8 @@ func otherSite(t *testing.T, s *server, host string) {
 	// A link asks first.
 	b.visit(evil.at(host) + "/link")
 	b.follow("#disconnect")
+	b.at(s.to("disconnect/script"))
+	b.reads("h1", "Disconnect Script?")
 	unharmed()
 	b.visit(evil.at(host) + "/link")
 	b.follow("#logout")
@@ -141,6 +147,12 @@ func otherSite(t *testing.T, s *server, host string) {
 	b.at(s.to("login"))
 	b.visit(s.to("account"))
 	b.at(s.to("login"))
+
+	// Our own link does not ask.
+	b.signInAt(s, "test", ada, adaPassword)
+	b.follow(`.site-nav a[href$="logout"]`)
+	b.at(s.to("login"))
+	b.reads("main .message", "You are signed out.")
 }
 
 // TestAllowedOrigin may do what others may not: read the API, hear the events.

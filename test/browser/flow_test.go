@@ -58,19 +58,22 @@ func provider(id string) string { return `a.provider[href*="/login/` + id + `"]`
 func TestMainFlow(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{})
-	mainFlow(t, s, person{script: true}, "en", false)
+	mainFlow(t, s, person{script: true}, "en", "desktop")
 }
 
 func TestMainFlowOnAPhoneInGerman(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{})
-	mainFlow(t, s, person{script: true, accept: "de-AT, en;q=0.5", phone: true}, "de", false)
+	mainFlow(t, s, person{script: true, accept: "de-AT, en;q=0.5", phone: true}, "de", "phone")
 }
 
 func TestMainFlowWithoutJavaScript(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{})
-	mainFlow(t, s, person{}, "en", false)
+	mainFlow(t, s, person{}, "en", "")
+	b := newTab(t, person{})
+	b.visit(s.to("api"))
+	b.reads("", language(t, "en").say("api_noscript"))
 }
 
 // TestBelowAPath has a reverse proxy in front of a server whose BASE_URL has a path.
@@ -83,7 +86,7 @@ func TestBelowAPath(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			s := proxied(t, tc.strip, options{})
-			mainFlow(t, s, person{script: true}, "en", false)
+			mainFlow(t, s, person{script: true}, "en", "")
 			demonstration(t, s)
 			b := newTab(t, person{script: true})
 			b.allowStatus(404)
@@ -104,12 +107,17 @@ func TestBelowAPath(t *testing.T) {
 }
 
 // mainFlow is what people do, from the first sign-in to the deletion of the account.
-// With checked, every page on the way is inspected for its accessibility.
-func mainFlow(t *testing.T, s *server, who person, tag string, checked bool) {
+// With a view, pictures are named after it, and axe-core inspects every page on the way.
+func mainFlow(t *testing.T, s *server, who person, tag, view string) {
 	w := language(t, tag)
 	b := newTab(t, who)
-	inspect := func() {
-		if checked {
+	inspect := func(name string) {
+		b.fits(name)
+		if view == "" {
+			return
+		}
+		b.shot("real-" + name + "-" + view)
+		if haveAxe() {
 			b.accessible()
 		}
 	}
@@ -118,7 +126,7 @@ func mainFlow(t *testing.T, s *server, who person, tag string, checked bool) {
 	b.visit(s.base)
 	b.at(s.to("login"))
 	b.reads("h1", w.say("sign_in"))
-	inspect()
+	inspect("login")
 	b.follow(provider("test"))
 	b.at(s.to("login/test"))
 	b.signIn(ada, "wrong")
@@ -133,7 +141,7 @@ func mainFlow(t *testing.T, s *server, who person, tag string, checked bool) {
 	if focused := ask[string](b, "document.activeElement.id"); focused != "password" {
 		t.Errorf("after a wrong password the focus is on %q", focused)
 	}
-	inspect()
+	inspect("credentials-refused")
 	if who.script {
 		b.fill("#password", "x")
 		b.click("[data-reveal]")
@@ -154,10 +162,10 @@ func mainFlow(t *testing.T, s *server, who person, tag string, checked bool) {
 	if name := b.value("#name"); name != "Ada Lovelace" {
 		t.Errorf("the name is %q", name)
 	}
-	inspect()
+	inspect("account-one")
 	b.follow(provider("script"))
 	b.reads("", w.say("back_to_account"))
-	inspect()
+	inspect("credentials-linking")
 	b.signIn(ada, adaPassword)
 	b.at(s.to("account"))
 	b.reads("main .message", w.say("linked", "Provider", "Script"))
@@ -172,7 +180,7 @@ func mainFlow(t *testing.T, s *server, who person, tag string, checked bool) {
 	b.at(s.to("merge"))
 	b.reads("h1", w.say("merge_title"))
 	b.reads("", "Ada Lovelace", "Ada at the Library", uri, otherURI)
-	inspect()
+	inspect("merge")
 	b.follow("#merge-cancel")
 	b.at(s.to("account"))
 	if !b.has(provider("local")) {
@@ -187,7 +195,7 @@ func mainFlow(t *testing.T, s *server, who person, tag string, checked bool) {
 	if b.has(provider("local")) {
 		t.Fatal("the accounts did not merge")
 	}
-	inspect()
+	inspect("account-merged")
 	b.visit(otherURI)
 	b.at(uri)
 	other.reload()
@@ -212,7 +220,7 @@ func mainFlow(t *testing.T, s *server, who person, tag string, checked bool) {
 	if described := ask[string](b, "document.querySelector('#name').getAttribute('aria-describedby')"); !strings.Contains(described, "name-error") {
 		t.Errorf("the field is described by %q", described)
 	}
-	inspect()
+	inspect("account-name")
 	b.fill("#name", "Ada <b>King</b>")
 	b.follow(`form[action$="account/name"] button`)
 	b.reads("main .message", w.say("name_changed"))
@@ -227,7 +235,7 @@ func mainFlow(t *testing.T, s *server, who person, tag string, checked bool) {
 		t.Fatalf("there are %d sessions, want 2", n)
 	}
 	b.reads("#sessions .current", w.say("this_session"))
-	inspect()
+	inspect("sessions")
 	b.follow(`#sessions form[action$="sessions/remove"] button`)
 	b.reads("main .message", w.say("session_removed"))
 	if n := ask[int](b, "document.querySelectorAll('#sessions > li').length"); n != 1 {
@@ -258,10 +266,10 @@ func mainFlow(t *testing.T, s *server, who person, tag string, checked bool) {
 	}
 	b.visit(s.to("help"))
 	b.reads("h1", w.say("help_title"))
-	inspect()
+	inspect("help")
 	b.visit(s.to("delete"))
 	b.reads("", w.say("delete_title"), "Ada <b>King</b>")
-	inspect()
+	inspect("delete")
 	b.follow("#delete-confirm")
 	b.at(s.to("login"))
 	b.reads("main .message", w.say("account_deleted"))
