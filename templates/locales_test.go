@@ -31,7 +31,7 @@ var promised = map[string][]string{
 	"credentials_refused": nil, "credentials_reason": {"Reason"},
 	"username_missing": nil, "password_missing": nil, "username_invalid": nil,
 	"provider_unavailable": {"Provider"}, "rate_limited": {"Seconds"}, "redirect_refused": {"Host"},
-	"form_expired": nil, "cross_site": nil,
+	"form_expired": nil, "cross_site": nil, "browser_on": {"Browser", "System"},
 }
 
 // forms are all texts of a message.

@@ -42,7 +42,7 @@ func (s *Server) sessionsPage(w http.ResponseWriter, r *http.Request, v visitor)
 	page.Messages = s.takeFlash(w, r).Messages
 	for _, x := range sessions {
 		view := templates.Session{
-			Handle: x.Handle, Current: x.Handle == v.Handle, Application: x.Application, Browser: browser(x.UserAgent),
+			Handle: x.Handle, Current: x.Handle == v.Handle, Application: x.Application, Browser: s.browser(page.Lang, x.UserAgent),
 			Address: x.Address, Provider: s.providerName(x.Provider), Created: x.Created, LastUsed: x.LastSeen, Expires: x.Expires,
 			Sockets: sockets[x.Handle],
 		}
@@ -54,7 +54,7 @@ func (s *Server) sessionsPage(w http.ResponseWriter, r *http.Request, v visitor)
 	}
 	for _, x := range history {
 		page.SignIns = append(page.SignIns, templates.SignIn{
-			At: x.At, Provider: s.providerName(x.Provider), Address: x.Address, Browser: browser(x.UserAgent),
+			At: x.At, Provider: s.providerName(x.Provider), Address: x.Address, Browser: s.browser(page.Lang, x.UserAgent),
 			Application: x.Application, Result: x.Result,
 		})
 	}
@@ -63,7 +63,7 @@ func (s *Server) sessionsPage(w http.ResponseWriter, r *http.Request, v visitor)
 }
 
 // browser says in words what a User-Agent header means: "Firefox on Linux".
-func browser(header string) string {
+func (s *Server) browser(lang, header string) string {
 	ua := useragent.Parse(header)
 	switch {
 	case ua.Name == "":
@@ -71,7 +71,7 @@ func browser(header string) string {
 	case ua.OS == "":
 		return ua.Name
 	}
-	return ua.Name + " on " + ua.OS
+	return s.Templates.Text(lang, "browser_on", map[string]any{"Browser": ua.Name, "System": ua.OS})
 }
 
 // removeSession serves POST /sessions/remove.
