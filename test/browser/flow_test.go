@@ -234,7 +234,7 @@ func mainFlow(t *testing.T, s *server, who person, tag, view string) {
 	if n := ask[int](b, "document.querySelectorAll('#sessions > li').length"); n != 2 {
 		t.Fatalf("there are %d sessions, want 2", n)
 	}
-	b.reads("#sessions .current", w.say("this_session"))
+	b.reads("#sessions .current", w.say("this_session"), w.say("browser_on", "Browser", "Headless Chrome", "System", "Linux"))
 	inspect("sessions")
 	b.follow(`#sessions form[action$="sessions/remove"] button`)
 	b.reads("main .message", w.say("session_removed"))
