@@ -42,6 +42,8 @@ type Socket struct {
 	conn    Conn
 	network string // session.Network of its address
 
+	left bool // guarded by Hub.mu
+
 	mu sync.Mutex
 	// group is the session the socket belongs to, nil while it belongs to none.
 	group *group
@@ -50,20 +52,30 @@ type Socket struct {
 	// unproven: the socket came with an anonymous cookie, which proves nothing
 	// once somebody has signed in.
 	unproven bool
-	queue    [][]byte
-	writing  bool
-	closing  bool
+	// writing: a goroutine writes what is in the queue. closing: nothing more gets into it.
+	writing, closing bool
+	queue            [][]byte
+	// farewell is the close frame to send behind the queue.
+	farewell *farewell
 
-	lastMessage  time.Time
-	messages     int
-	messagesFrom time.Time
+	// Unix milliseconds of the latest message of the client, and of the first of
+	// the messages counted.
+	lastMessage, messagesFrom int64
+	messages                  int
 }
 
-// send queues a message; a socket that does not keep up is dropped.
-func (s *Socket) send(message []byte) {
+type farewell struct {
+	code   int
+	reason string
+}
+
+// send queues messages; a socket that does not keep up is dropped.
+func (s *Socket) send(messages ...[]byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sendLocked(message)
+	for _, message := range messages {
+		s.sendLocked(message)
+	}
 }
 
 func (s *Socket) sendLocked(message []byte) {
@@ -71,38 +83,57 @@ func (s *Socket) sendLocked(message []byte) {
 		return
 	}
 	if len(s.queue) >= maxQueue {
-		s.closing = true
-		s.queue = nil
+		s.closing, s.queue = true, nil
 		s.hub.dropped.Add(1)
 		go s.conn.CloseNow()
 		return
 	}
 	s.queue = append(s.queue, message)
+	s.writeLocked()
+}
+
+// close sends what is still queued, then a close frame.
+func (s *Socket) close(code int, reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closeLocked(code, reason)
+}
+
+func (s *Socket) closeLocked(code int, reason string) {
+	if s.closing {
+		return
+	}
+	s.closing, s.farewell = true, &farewell{code, reason}
+	s.writeLocked()
+}
+
+// writeLocked sees to it that somebody writes.
+func (s *Socket) writeLocked() {
 	if !s.writing {
 		s.writing = true
 		go s.write()
 	}
 }
 
-// write sends what is queued and ends.
+// write sends what is queued, and the close frame if there is to be one, and ends.
 func (s *Socket) write() {
 	for {
 		s.mu.Lock()
-		if len(s.queue) == 0 {
-			s.queue, s.writing = nil, false
+		batch, last := s.queue, s.farewell
+		s.queue = nil
+		if len(batch) == 0 {
+			s.writing, s.farewell = false, nil
 			s.mu.Unlock()
+			if last != nil {
+				s.conn.Close(last.code, last.reason)
+			}
 			return
 		}
-		batch := s.queue
-		s.queue = nil
 		s.mu.Unlock()
 		for _, message := range batch {
-			ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
-			err := s.conn.Write(ctx, message)
-			cancel()
-			if err != nil {
+			if err := s.writeOne(message); err != nil {
 				s.mu.Lock()
-				s.closing, s.queue, s.writing = true, nil, false
+				s.closing, s.writing, s.queue, s.farewell = true, false, nil, nil
 				s.mu.Unlock()
 				s.conn.CloseNow()
 				return
@@ -111,38 +142,35 @@ func (s *Socket) write() {
 	}
 }
 
-// close sends what is still queued, then a close frame.
-func (s *Socket) close(code int, reason string) {
-	s.mu.Lock()
-	if s.closing {
-		s.mu.Unlock()
-		return
-	}
-	s.closing = true
-	rest := s.queue
-	s.queue = nil
-	s.mu.Unlock()
-	go func() {
-		for _, message := range rest {
-			ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
-			err := s.conn.Write(ctx, message)
-			cancel()
-			if err != nil {
-				break
-			}
-		}
-		s.conn.Close(code, reason)
-	}()
+func (s *Socket) writeOne(message []byte) error {
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	defer cancel()
+	return s.conn.Write(ctx, message)
 }
 
-// allow counts a message of the client; false means that it sends too many.
-func (s *Socket) allow(now time.Time) bool {
+// belongs returns the group of the socket and what the client was last told of it.
+func (s *Socket) belongs() (*group, *state) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.group, s.shown
+}
+
+// count counts a message of the client at a time, and returns how many there were
+// in the present period.
+func (s *Socket) count(now int64) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lastMessage = now
-	if now.Sub(s.messagesFrom) > messagePeriod {
+	if now-s.messagesFrom > messagePeriod.Milliseconds() {
 		s.messagesFrom, s.messages = now, 0
 	}
 	s.messages++
-	return s.messages <= maxMessages
+	return s.messages
+}
+
+// heard is when the client has sent its latest message.
+func (s *Socket) heard() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lastMessage
 }

@@ -1,0 +1,385 @@
+package events
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"login-server/clock"
+	"login-server/session"
+	"login-server/token"
+)
+
+const (
+	// renewBefore is how long before a token expires its successor is sent.
+	renewBefore = 3 * time.Second
+	// retryAfter is when the state of a session is read again after the store failed.
+	retryAfter = time.Second
+	// readTimeout is how long the store may take to answer.
+	readTimeout = 10 * time.Second
+	// maxWorkers is how many sessions are read at once.
+	maxWorkers = 32
+)
+
+// group is the sockets of one session. It has been forgotten once it has none.
+type group struct {
+	handle string
+
+	// All of these are the hub's, guarded by its mutex.
+
+	sockets map[*Socket]bool
+	// fresh are sockets that have joined since the others were last shown something.
+	fresh []*Socket
+	users []string // under which the group is found in Hub.users
+	// expires is when the session ends, as far as is known; zero when nobody is signed in.
+	expires time.Time
+	// dirty: look again; running: a worker does, or is about to.
+	dirty, running bool
+	// removed: the session was ended from elsewhere; due: it is time for the next token.
+	removed, due   bool
+	renewal, retry clock.Timer
+
+	// Only the worker that runs the group uses these.
+
+	current *state
+	// token is the latest one signed for the group's sockets.
+	token *issued
+	// behind: not all sockets have been shown current; overdue: nor the next token.
+	behind, overdue bool
+}
+
+// state is what a session looks like to its sockets. States are compared by pointer.
+type state struct {
+	encoded []byte // the user, as JSON; nil when nobody is signed in
+	// handle and began tell sessions apart, also those that follow each other under one handle.
+	handle  string
+	began   time.Time
+	network string // from where the person has signed in
+	// asked is the token last made for a client that asked for one.
+	asked atomic.Pointer[issued]
+}
+
+var signedOut = &state{}
+
+// same tells whether two states differ in nothing.
+func (st *state) same(other *state) bool {
+	return st.sameSession(other) && st.network == other.network && bytes.Equal(st.encoded, other.encoded)
+}
+
+// sameSession tells whether two states are of one session. st may be nil.
+func (st *state) sameSession(other *state) bool {
+	return st != nil && st.handle == other.handle && st.began.Equal(other.began)
+}
+
+// issued is a token and the state it was made for.
+type issued struct {
+	token.Token
+	at    time.Time
+	state *state
+}
+
+// remaining is the token with what is left of its life.
+func (t *issued) remaining(now time.Time) token.Token {
+	left := t.Token
+	left.ExpiresIn -= int(now.Sub(t.at) / time.Second)
+	return left
+}
+
+// lookLocked makes sure that the group's state is read after now.
+func (h *Hub) lookLocked(g *group) {
+	if h.closed {
+		return
+	}
+	g.dirty = true
+	if g.running {
+		return
+	}
+	g.running = true
+	h.queue = append(h.queue, g)
+	if h.workers < maxWorkers {
+		h.workers++
+		go h.work()
+	}
+}
+
+func (h *Hub) look(g *group) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.aliveLocked(g) {
+		h.lookLocked(g)
+	}
+}
+
+// work runs the groups in the queue and ends when there is none.
+func (h *Hub) work() {
+	for {
+		h.mu.Lock()
+		if len(h.queue) == 0 {
+			h.queue = nil
+			h.workers--
+			h.mu.Unlock()
+			return
+		}
+		g := h.queue[0]
+		h.queue[0], h.queue = nil, h.queue[1:]
+		h.mu.Unlock()
+		h.run(g)
+	}
+}
+
+// run shows the group's state to its sockets until nothing has changed meanwhile.
+func (h *Hub) run(g *group) {
+	for {
+		h.mu.Lock()
+		if !g.dirty || !h.aliveLocked(g) {
+			g.running = false
+			h.mu.Unlock()
+			return
+		}
+		g.dirty = false
+		var ended []*Socket
+		if g.removed {
+			g.removed = false
+			ended = g.all()
+		}
+		g.overdue = g.overdue || g.due
+		g.due = false
+		h.mu.Unlock()
+
+		h.end(ended)
+		if err := h.bringUpToDate(g); err != nil {
+			if !h.failing.Swap(true) {
+				h.o.Log.Warn("sockets are not told of changes until the session can be read", "err", err)
+			}
+			h.retryLater(g)
+		} else if h.failing.Swap(false) {
+			h.o.Log.Info("sessions of sockets can be read again")
+		}
+	}
+}
+
+// all lists the sockets of a group; the hub is locked.
+func (g *group) all() []*Socket {
+	sockets := make([]*Socket, 0, len(g.sockets))
+	for s := range g.sockets {
+		sockets = append(sockets, s)
+	}
+	return sockets
+}
+
+// retryLater looks at the group again after a failure.
+func (h *Hub) retryLater(g *group) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if g.retry != nil || !h.aliveLocked(g) || h.closed {
+		return
+	}
+	g.retry = h.o.Clock.AfterFunc(retryAfter, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		g.retry = nil
+		if h.aliveLocked(g) {
+			h.lookLocked(g)
+		}
+	})
+}
+
+// end closes the sockets of a session that was removed.
+func (h *Hub) end(sockets []*Socket) {
+	if len(sockets) == 0 {
+		return
+	}
+	message := frame(h.o.Clock.Now(), TypeLoggedOut, nil)
+	for _, s := range sockets {
+		s.send(message)
+		s.close(ClosePolicy, "session removed")
+	}
+}
+
+// bringUpToDate reads the state of the group and shows it to the sockets that
+// have not been shown it. After an error it is called again.
+func (h *Hub) bringUpToDate(g *group) error {
+	next, err := h.read(g)
+	if err != nil {
+		return err
+	}
+	if !g.current.same(next) {
+		g.current, g.behind = next, true
+	}
+	h.mu.Lock()
+	sockets := g.fresh
+	if g.behind || g.overdue {
+		sockets = g.all()
+	}
+	g.fresh = nil
+	h.mu.Unlock()
+	if err := h.show(g, sockets); err != nil {
+		g.behind = true
+		return err
+	}
+	g.behind, g.overdue = false, false
+	return nil
+}
+
+// read returns the state of the group's session as it is now, and sees to it that
+// the group hears of changes to it.
+func (h *Hub) read(g *group) (*state, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
+	defer cancel()
+	for {
+		st, users, expires := signedOut, []string(nil), time.Time{}
+		sess, err := h.o.Sessions.Get(ctx, g.handle)
+		if err == nil {
+			st, users, err = h.readUser(ctx, sess)
+			expires = sess.Expires
+		}
+		if err != nil && !errors.Is(err, session.ErrNotFound) {
+			return nil, err
+		}
+		h.mu.Lock()
+		heard := slices.Equal(g.users, users)
+		if h.aliveLocked(g) {
+			g.expires = expires
+			if !heard {
+				h.listLocked(g, users)
+			}
+		} else {
+			heard = true
+		}
+		h.mu.Unlock()
+		if heard {
+			return st, nil
+		}
+		// What has changed before the group was listed, it has not heard of.
+	}
+}
+
+// readUser returns the state of a session, and the accounts on whose changes it depends.
+func (h *Hub) readUser(ctx context.Context, sess session.Session) (*state, []string, error) {
+	account, users, err := h.o.Users.Trace(ctx, sess.UserID)
+	if err != nil {
+		return signedOut, users, err
+	}
+	encoded, err := json.Marshal(account.User())
+	if err != nil {
+		return signedOut, users, err
+	}
+	return &state{encoded: encoded, handle: sess.Handle, began: sess.Created, network: session.Network(sess.Address)}, users, nil
+}
+
+// show tells each of the sockets what it has not been told.
+func (h *Hub) show(g *group, sockets []*Socket) error {
+	now := h.o.Clock.Now()
+	if g.current == signedOut {
+		h.stopRenewal(g)
+		out := frame(now, TypeLoggedOut, nil)
+		for _, s := range sockets {
+			s.tell(g, func() {
+				s.unproven = true
+				if s.shown != signedOut {
+					s.shown = signedOut
+					s.sendLocked(out)
+				}
+			})
+		}
+		return nil
+	}
+
+	var t *issued
+	if g.overdue || slices.ContainsFunc(sockets, func(s *Socket) bool { return s.hasNotSeen(g.current) }) {
+		var err error
+		if t, err = h.tokenOf(g); err != nil {
+			return err
+		}
+	}
+	user := map[string]any{"user": json.RawMessage(g.current.encoded)}
+	in := sync.OnceValue(func() []byte { return frame(now, TypeLoggedIn, user) })
+	updated := sync.OnceValue(func() []byte { return frame(now, TypeUpdated, user) })
+	signed := sync.OnceValue(func() []byte { return frame(now, TypeToken, t.remaining(now)) })
+	for _, s := range sockets {
+		s.tell(g, func() {
+			before := s.shown
+			newcomer := !before.sameSession(g.current)
+			switch {
+			case s.unproven && s.network != g.current.network:
+				// It came with an anonymous cookie and from elsewhere than the person
+				// who has signed in since. If it is the same browser after all, it
+				// comes back with the new cookie.
+				s.shown = signedOut
+				s.closeLocked(ClosePolicy, "please connect again")
+				return
+			case newcomer && t == nil:
+				return // it has come back just now, and its turn comes once more
+			case newcomer:
+				s.sendLocked(in())
+			case !bytes.Equal(before.encoded, g.current.encoded):
+				s.sendLocked(updated())
+			}
+			s.shown, s.unproven = g.current, false
+			if newcomer || g.overdue {
+				s.sendLocked(signed())
+			}
+		})
+	}
+	return nil
+}
+
+// hasNotSeen tells whether the socket has not been told of the sign-in of a state.
+func (s *Socket) hasNotSeen(st *state) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.shown.sameSession(st)
+}
+
+// tell runs do, which sends what the socket does not know yet, unless the socket
+// has left the group.
+func (s *Socket) tell(g *group, do func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.group == g && !s.closing {
+		do()
+	}
+}
+
+// tokenOf returns the token of the group's present state. One is signed per
+// session and period, whatever the number of sockets, and the next one is sent to
+// all of them shortly before it expires.
+func (h *Hub) tokenOf(g *group) (*issued, error) {
+	now := h.o.Clock.Now()
+	period := max(h.o.Tokens.ExpiresIn()-renewBefore, time.Second)
+	if g.token != nil && !g.overdue && g.token.state == g.current && now.Sub(g.token.at) < period {
+		return g.token, nil
+	}
+	t, err := h.o.Tokens.Sign(json.RawMessage(g.current.encoded), "")
+	if err != nil {
+		return nil, err
+	}
+	g.token = &issued{Token: t, at: now, state: g.current}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	// If one is on already, other sockets hold a token that expires earlier.
+	if g.renewal == nil && h.aliveLocked(g) && !h.closed {
+		g.renewal = h.o.Clock.AfterFunc(period, func() {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			g.renewal = nil
+			if h.aliveLocked(g) {
+				g.due = true
+				h.lookLocked(g)
+			}
+		})
+	}
+	return g.token, nil
+}
+
+func (h *Hub) stopRenewal(g *group) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	stop(&g.renewal)
+	g.due, g.overdue, g.token = false, false, nil
+}

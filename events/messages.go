@@ -1,0 +1,160 @@
+package events
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"login-server/session"
+)
+
+// Receive handles a message from the client. It answers through the socket; false
+// means that the connection is to be dropped.
+func (h *Hub) Receive(ctx context.Context, s *Socket, message []byte) bool {
+	now := h.o.Clock.Now()
+	if messages := s.count(now.UnixMilli()); messages > maxMessages {
+		s.close(ClosePolicy, "too many messages")
+		return messages <= 2*maxMessages // a client that minds the close frame may read it
+	}
+	var m struct {
+		Type  string `json:"type"`
+		Token string `json:"token"`
+	}
+	if err := json.Unmarshal(message, &m); err != nil {
+		s.fail(now, "Message could not be parsed.")
+		return true
+	}
+	switch m.Type {
+	case "ping":
+		s.send(frame(now, TypePong, nil))
+	case "authenticate":
+		h.authenticate(ctx, s, m.Token)
+	case "token":
+		h.sendToken(ctx, s)
+	case "about":
+		s.send(frame(now, TypeAbout, h.o.About()))
+	case "providers":
+		s.send(frame(now, TypeProviders, h.o.Providers()))
+	default:
+		s.fail(now, "Unknown message type.")
+	}
+	return true
+}
+
+func (s *Socket) fail(now time.Time, text string) {
+	s.send(frame(now, TypeError, map[string]string{"message": text}))
+}
+
+// Binding is what a session's ticket is bound to: it changes with the secret.
+func Binding(s *session.Session) string {
+	if s == nil {
+		return ""
+	}
+	return hex.EncodeToString(s.Secret[:8])
+}
+
+// authenticate makes the socket belong to the session of a token from GET /token.
+func (h *Hub) authenticate(ctx context.Context, s *Socket, signed string) {
+	now := h.o.Clock.Now()
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	sealed, err := h.o.Tokens.SessionID(signed)
+	if err != nil || sealed == "" {
+		s.fail(now, "The token is invalid, has expired or carries no session.")
+		return
+	}
+	ticket, err := h.o.Tickets.Peek(sealed)
+	if err != nil {
+		s.fail(now, "The token's session can be used for one minute only. Please get a new token.")
+		return
+	}
+	if g, _ := s.belongs(); g != nil && g.handle == ticket.Handle {
+		// It has proved by its cookie what the ticket proves.
+		s.send(frame(now, TypeAuthenticated, nil))
+		return
+	}
+	sess, err := h.o.Sessions.Get(ctx, ticket.Handle)
+	var current *session.Session
+	switch {
+	case err == nil:
+		current = &sess
+	case !errors.Is(err, session.ErrNotFound):
+		s.fail(now, "The session could not be read. Please try again.")
+		return
+	}
+	if Binding(current) != ticket.Binding {
+		s.fail(now, "The token's session has changed. Please get a new token.")
+		return
+	}
+	if err := h.o.Tickets.Spend(ctx, ticket); err != nil {
+		s.fail(now, "The token's session has been used before. Please get a new token.")
+		return
+	}
+
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.left || h.closed {
+		return
+	}
+	if h.full(ticket.Handle) {
+		s.fail(now, "This session has too many sockets.")
+		return
+	}
+	h.unbindLocked(s)
+	s.mu.Lock()
+	s.unproven = current == nil
+	s.mu.Unlock()
+	s.send(frame(now, TypeAuthenticated, nil))
+	h.bindLocked(s, ticket.Handle)
+}
+
+// sendToken answers a client that asks for a token.
+func (h *Hub) sendToken(ctx context.Context, s *Socket) {
+	now := h.o.Clock.Now()
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	g, shown := s.belongs()
+	if g == nil || shown == nil {
+		shown = signedOut
+	}
+	if shown != signedOut {
+		// The session may have expired since the socket was last told of it.
+		_, err := h.o.Sessions.Get(ctx, g.handle)
+		switch {
+		case errors.Is(err, session.ErrNotFound):
+			h.look(g)
+			shown = signedOut
+		case err != nil:
+			s.fail(now, "The session could not be read. Please try again.")
+			return
+		}
+	}
+	t, err := h.asked(shown, now)
+	if err != nil {
+		h.o.Log.Error("sign token for a socket", "err", err)
+		s.fail(now, "The token could not be made. Please try again.")
+		return
+	}
+	s.send(frame(now, TypeToken, t.remaining(now)))
+}
+
+// asked returns a token for clients that ask for one, the same one for a tenth of
+// its life.
+func (h *Hub) asked(st *state, now time.Time) (*issued, error) {
+	last, user := &st.asked, any(json.RawMessage(st.encoded))
+	if st == signedOut { // which all hubs share
+		last, user = &h.nobody, nil
+	}
+	if t := last.Load(); t != nil && now.Sub(t.at) < h.o.Tokens.ExpiresIn()/10 {
+		return t, nil
+	}
+	signed, err := h.o.Tokens.Sign(user, "")
+	if err != nil {
+		return nil, err
+	}
+	t := &issued{Token: signed, at: now, state: st}
+	last.Store(t)
+	return t, nil
+}
