@@ -6,6 +6,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,8 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -24,14 +27,34 @@ import (
 // version of the program; the build sets it with -ldflags "-X main.version=…".
 var version = "1.0.0"
 
-// cli is the command line.
+// cli is the command line. Each command is a type of its own, in the file that is
+// named after it.
 type cli struct {
 	Dir  string `help:"Folder with .env, providers.json and applications.json, and what relative paths in them start from." default:"." type:"existingdir" placeholder:"DIR"`
-	JSON bool   `help:"Answer in JSON, one line for each thing." name:"json"`
+	JSON bool   `help:"Answer in JSON, one line for each thing; errors too." name:"json"`
 
-	Serve   serveCmd   `cmd:"" default:"withargs" help:"Run the server (the default)."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Serve    serveCmd    `cmd:"" default:"withargs" help:"Run the server (the default)."`
+	Doctor   doctorCmd   `cmd:"" help:"Check everything the server depends on, and say what is on and what is wrong."`
+	User     userCmd     `cmd:"" help:"Accounts: list, show, rename, delete, merge."`
+	Provider providerCmd `cmd:"" help:"Ways to sign in: people of a local provider."`
+	Session  sessionCmd  `cmd:"" help:"Browsers in which somebody is signed in: list, end."`
+	Key      keyCmd      `cmd:"" help:"The key pair that signs tokens: show, rotate."`
+	Backup   backupCmd   `cmd:"" help:"Copy the database to a file, also while the server runs."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
+
+const about = `Login server: one account for each person, many ways to sign in, and proof of it for applications.
+
+Commands work beside a running server, on the same data: it notices within about a second.
+
+Examples:
+
+  login-server                                   run the server
+  login-server doctor                            what is on, and what is wrong
+  login-server provider local add ada            let somebody in, asking for a password
+  login-server user show local:ada               the account behind a sign-in
+  login-server user list --json | jq .name       all names
+  login-server help user merge                   more about one command`
 
 // app is what commands work with: nothing of it is global, so that tests run
 // commands side by side.
@@ -42,32 +65,42 @@ type app struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
+	lines  *bufio.Reader // of stdin, once something is asked
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	// The first signal asks to come to an end, a second one does not ask.
+	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, os.Args[1:], &app{env: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}))
 }
 
 // exitCode ends kong's own output, such as --help.
 type exitCode int
 
+// errSilent ends a command with status 1 whose output has said everything.
+var errSilent = errors.New("")
+
 // run carries out a command line and returns the exit status: 0 for success, 1 for
 // a failure, 2 for a command line that cannot be understood.
 func run(ctx context.Context, args []string, a *app) (status int) {
 	defer func() {
-		if code, ok := recover().(exitCode); ok {
+		if r := recover(); r != nil {
+			code, ok := r.(exitCode)
+			if !ok {
+				panic(r)
+			}
 			status = int(code)
 		}
 	}()
 	var c cli
 	parser, err := kong.New(&c,
 		kong.Name("login-server"),
-		kong.Description("Login server: one account for each person, many ways to sign in, and proof of it for applications."),
-		kong.UsageOnError(),
+		kong.Vars{"ref": refHelp},
+		kong.Description(about),
 		kong.Writers(a.stdout, a.stderr),
 		kong.Exit(func(code int) { panic(exitCode(code)) }),
+		kong.ConfigureHelp(kong.HelpOptions{NoAppDescFormat: true, WrapUpperBound: 100}),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(a),
 	)
@@ -85,31 +118,74 @@ func run(ctx context.Context, args []string, a *app) (status int) {
 	}
 	a.dir, a.json = c.Dir, c.JSON
 	if err := command.Run(); err != nil {
-		a.report(err)
+		a.report(err, command.Command() == "serve")
 		return 1
 	}
 	return 0
 }
 
-// report writes what went wrong; a list of problems is written as it is.
-func (a *app) report(err error) {
-	if problems, ok := errors.AsType[*config.Problems](err); ok {
-		fmt.Fprintln(a.stderr, strings.TrimRight(problems.Error(), "\n"))
+// errorLine is an error as --json shows it. The parts are those of a problem in a
+// file of the operator.
+type errorLine struct {
+	Error  string `json:"error"`
+	File   string `json:"file,omitempty"`
+	Entry  string `json:"entry,omitempty"`
+	Field  string `json:"field,omitempty"`
+	Text   string `json:"text,omitempty"`
+	Remedy string `json:"remedy,omitempty"`
+}
+
+// report writes what went wrong to standard error.
+func (a *app) report(err error, serving bool) {
+	if errors.Is(err, errSilent) {
 		return
 	}
-	fmt.Fprintln(a.stderr, "login-server:", err)
+	problems, list := errors.AsType[*config.Problems](err)
+	switch {
+	case !a.json && list && serving:
+		fmt.Fprintln(a.stderr, problems)
+	case !a.json && list:
+		fmt.Fprintln(a.stderr, strings.Replace(problems.Error(), "not started", "nothing was done", 1))
+	case !a.json:
+		fmt.Fprintln(a.stderr, "login-server:", err)
+	case list:
+		for _, p := range problems.Problems {
+			writeLine(a.stderr, errorLine{Error: p.String(), File: p.File, Entry: p.Entry, Field: p.Field, Text: p.Text, Remedy: p.Remedy})
+		}
+	default:
+		writeLine(a.stderr, errorLine{Error: err.Error()})
+	}
 }
 
 // logger writes to standard error, from the level of VERBOSITY on.
 func (a *app) logger(verbosity string) *slog.Logger {
 	level := map[string]slog.Level{"warn": slog.LevelWarn, "error": slog.LevelError}[verbosity]
-	return slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
+	options := &slog.HandlerOptions{Level: level}
+	if a.json {
+		return slog.New(slog.NewJSONHandler(a.stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(a.stderr, options))
+}
+
+// shown is a path as short as it can be typed where the command was given.
+func shown(path string) string {
+	here, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	if rel, err := filepath.Rel(here, path); err == nil && filepath.IsLocal(rel) {
+		return rel
+	}
+	return path
 }
 
 type versionCmd struct{}
 
 // Run implements the command.
 func (versionCmd) Run(a *app) error {
+	if a.json {
+		return writeLine(a.stdout, map[string]string{"name": "login-server", "version": version, "go": runtime.Version()})
+	}
 	_, err := fmt.Fprintln(a.stdout, "login-server", version)
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -19,7 +20,6 @@ import (
 	"login-server/config"
 	"login-server/events"
 	"login-server/identity"
-	"login-server/providers"
 	"login-server/session"
 	"login-server/store/sqlite"
 	"login-server/token"
@@ -32,110 +32,44 @@ const (
 	cacheAge = 5 * time.Second
 )
 
-// program is all rooms below web, wired together.
+// program is the rooms below web that every command needs: the people and their
+// sessions, in the database.
 type program struct {
-	cfg       *config.Config
-	log       *slog.Logger
-	clock     clock.Clock
-	store     *sqlite.Engine
-	bus       *events.LocalBus
-	users     *identity.Directory
-	sessions  *session.Manager
-	tokens    *token.Manager
-	tickets   *token.Tickets
-	providers *providers.Set
-	// made lists what was created because it was missing, for the operator.
-	made []string
-}
-
-// configure reads the three files; every problem in them comes at once.
-func (a *app) configure(log *slog.Logger) (*config.Config, *providers.Set, error) {
-	cfg, warnings, err := config.Load(a.dir, a.env)
-	if log == nil {
-		log = a.logger(cfg.Verbosity)
-	}
-	set, more, openErr := providers.Open(cfg, providers.Deps{Log: log, Version: version})
-	for _, warning := range append(warnings, more...) {
-		log.Warn(warning)
-	}
-	return cfg, set, config.Join(err, openErr)
+	cfg      *config.Config
+	log      *slog.Logger
+	clock    clock.Clock
+	store    *sqlite.Engine
+	bus      *events.LocalBus
+	users    *identity.Directory
+	sessions *session.Manager
 }
 
 // databasePath is where the embedded store keeps everything.
 func databasePath(cfg *config.Config) string { return filepath.Join(cfg.DataDir, "login-server.db") }
 
-// open makes what is missing (data folder, secret, key pair) and opens the rooms.
-func (a *app) open(ctx context.Context, cfg *config.Config, set *providers.Set, log *slog.Logger) (*program, error) {
-	p := &program{cfg: cfg, log: log, clock: clock.System{}, bus: &events.LocalBus{}, providers: set}
-	if _, err := os.Stat(cfg.DataDir); errors.Is(err, os.ErrNotExist) {
-		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-			return nil, fmt.Errorf("DATA_DIR: %s cannot be made: %w; make its parent writable or choose another folder", cfg.DataDir, err)
-		}
-		p.made = append(p.made, cfg.DataDir+" (database and secrets)")
-	}
-	if err := p.secret(); err != nil {
-		return nil, err
-	}
-	made, err := token.EnsureKeys(cfg.JWTPrivateKeyPath, cfg.JWTPublicKeyPath, cfg.JWTAlgorithm)
+// openData opens the database for a command, beside a running server or without
+// one. There has to be one already: commands make nothing that the server would make.
+func (a *app) openData(ctx context.Context) (*program, error) {
+	cfg, _, err := config.Load(a.dir, a.env)
 	if err != nil {
 		return nil, err
 	}
-	if made {
-		p.made = append(p.made, cfg.JWTPrivateKeyPath+" and "+cfg.JWTPublicKeyPath+" (RSA key pair)")
+	path := databasePath(cfg)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no database yet (%s): the server makes it when it is started", shown(path))
 	}
-	if p.store, err = sqlite.Open(ctx, databasePath(cfg), sqlite.Options{}); err != nil {
+	return openProgram(ctx, cfg, a.logger(cfg.Verbosity))
+}
+
+// openProgram opens the database, which is made where there is none.
+func openProgram(ctx context.Context, cfg *config.Config, log *slog.Logger) (*program, error) {
+	engine, err := sqlite.Open(ctx, databasePath(cfg), sqlite.Options{})
+	if err != nil {
 		return nil, err
 	}
-	if err := p.rooms(ctx); err != nil {
-		return nil, errors.Join(err, p.store.Close())
-	}
-	return p, nil
-}
-
-// secret takes the generated secret from the data folder, or makes it, when the
-// settings have none.
-func (p *program) secret() error {
-	if len(p.cfg.SessionSecrets) > 0 {
-		return nil
-	}
-	path := filepath.Join(p.cfg.DataDir, "session.secret")
-	data, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		var b [32]byte
-		_, _ = rand.Read(b[:])
-		data = []byte(hex.EncodeToString(b[:]) + "\n")
-		err = writeSecret(path, data)
-		if err == nil {
-			p.made = append(p.made, path+" (SESSION_SECRET)")
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("SESSION_SECRET: %w; set it in .env or make %s writable", err, p.cfg.DataDir)
-	}
-	for secret := range strings.SplitSeq(strings.TrimSpace(string(data)), ",") {
-		if secret = strings.TrimSpace(secret); len(secret) < 16 {
-			return fmt.Errorf("SESSION_SECRET: %s holds a secret of less than 16 characters; remove the file to have one made", path)
-		}
-		p.cfg.SessionSecrets = append(p.cfg.SessionSecrets, secret)
-	}
-	return nil
-}
-
-// writeSecret writes a new file; one that is there already is kept.
-func writeSecret(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
-func (p *program) rooms(ctx context.Context) error {
-	var err error
-	cfg, now := p.cfg, p.clock.Now
+	p := &program{cfg: cfg, log: log, clock: clock.System{}, store: engine, bus: &events.LocalBus{}}
 	p.users = identity.NewDirectory(p.store, identity.Options{
-		BaseURL: cfg.BaseURL.String(), Now: now, NewID: uuid.NewString,
+		BaseURL: cfg.BaseURL.String(), Now: p.clock.Now, NewID: uuid.NewString,
 		Changed: func(ids ...string) {
 			for _, id := range ids {
 				p.bus.Publish(events.Hint{User: id})
@@ -143,49 +77,51 @@ func (p *program) rooms(ctx context.Context) error {
 		},
 		CacheSize: cacheSize, CacheAge: cacheAge,
 	})
-	keys := make([][]byte, len(cfg.SessionSecrets))
-	for i, secret := range cfg.SessionSecrets {
-		keys[i] = token.DeriveKey(secret, "session cookie")
-	}
 	p.sessions = session.NewManager(p.store, session.Options{
-		Cookie: session.CookieOptions{
-			Installation: cfg.BaseURL.String(),
-			Secure:       cfg.BaseURL.Scheme == "https",
-			CrossSite:    crossSite(cfg),
-			Keys:         keys,
-		},
+		Cookie:   cookieOptions(cfg),
 		Lifetime: time.Duration(cfg.CookieMaxDays) * 24 * time.Hour,
-		Now:      now,
+		Now:      p.clock.Now,
 		Changed: func(handle string, removed bool) {
 			p.bus.Publish(events.Hint{Session: handle, Removed: removed})
 		},
 		CacheSize: cacheSize, CacheAge: cacheAge,
 	})
-	p.tokens, err = token.NewManager(ctx, p.store, token.Options{
-		PrivateKeyPath: cfg.JWTPrivateKeyPath, PublicKeyPath: cfg.JWTPublicKeyPath,
-		Algorithm: cfg.JWTAlgorithm, ExpiresIn: cfg.JWTExpiresIn, Now: now,
-	})
-	if err != nil {
-		return err
-	}
-	p.tickets, err = token.NewTickets(p.store, cfg.SessionSecrets, now)
-	return err
+	return p, nil
 }
 
-// crossSite tells whether an allowed origin belongs to another site than BASE_URL,
-// so that browsers send the cookie with its requests only if it says so.
-func crossSite(cfg *config.Config) bool {
+// close releases the database.
+func (p *program) close() error { return p.store.Close() }
+
+// cookieOptions are what the settings say of cookies.
+func cookieOptions(cfg *config.Config) session.CookieOptions {
+	keys := make([][]byte, len(cfg.SessionSecrets))
+	for i, secret := range cfg.SessionSecrets {
+		keys[i] = token.DeriveKey(secret, "session cookie")
+	}
+	return session.CookieOptions{
+		Installation: cfg.BaseURL.String(),
+		Secure:       cfg.BaseURL.Scheme == "https",
+		CrossSite:    len(crossSites(cfg)) > 0,
+		Keys:         keys,
+	}
+}
+
+// crossSites are the allowed origins of other sites than that of BASE_URL: browsers
+// send the cookie with their requests only if it says so.
+func crossSites(cfg *config.Config) []string {
+	var others []string
 	own := siteOf(cfg.BaseURL.Hostname())
 	for _, origin := range cfg.AllowedOrigins {
-		_, host, _ := strings.Cut(origin, "://")
+		scheme, host, _ := strings.Cut(origin, "://")
 		if i := strings.LastIndex(host, ":"); i > strings.LastIndex(host, "]") {
 			host = host[:i]
 		}
-		if !strings.HasPrefix(origin, "https:") || siteOf(host) != own {
-			return true
+		// An origin without encryption is another site, whatever its host.
+		if scheme != cfg.BaseURL.Scheme || siteOf(strings.Trim(host, "[]")) != own {
+			others = append(others, origin)
 		}
 	}
-	return false
+	return others
 }
 
 // siteOf is the registrable domain of a host, or the host itself.
@@ -197,5 +133,61 @@ func siteOf(host string) string {
 	return site
 }
 
-// close releases the database.
-func (p *program) close() error { return p.store.Close() }
+// secretPath is where a generated SESSION_SECRET is kept.
+func secretPath(cfg *config.Config) string { return filepath.Join(cfg.DataDir, "session.secret") }
+
+// readSecret takes the secrets from the data folder when the settings have none;
+// missing tells that it has none either.
+func readSecret(cfg *config.Config) (missing bool, err error) {
+	if len(cfg.SessionSecrets) > 0 {
+		return false, nil
+	}
+	path := secretPath(cfg)
+	problem := func(text, remedy string) error {
+		return &config.Problems{Problems: []config.Problem{{File: shown(path), Text: text, Remedy: remedy}}}
+	}
+	data, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), lacksFolder(err):
+		return true, nil
+	case err != nil:
+		return false, problem("cannot be read ("+reason(err)+")", "let this program read it, or set SESSION_SECRET")
+	}
+	for secret := range strings.SplitSeq(strings.TrimSpace(string(data)), ",") {
+		if secret = strings.TrimSpace(secret); len(secret) < 16 {
+			cfg.SessionSecrets = nil
+			return false, problem("holds a secret of less than 16 characters", "remove the file: another one is made, and everybody has to sign in again")
+		}
+		cfg.SessionSecrets = append(cfg.SessionSecrets, secret)
+	}
+	return false, nil
+}
+
+// lacksFolder tells that a path leads through something that is no folder; what is
+// wrong with that is said elsewhere.
+func lacksFolder(err error) bool {
+	e, ok := errors.AsType[*fs.PathError](err)
+	return ok && strings.Contains(e.Err.Error(), "not a directory")
+}
+
+// makeSecret generates a secret and keeps it in the data folder.
+func makeSecret(cfg *config.Config) error {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // never fails: it ends the program instead
+	secret := hex.EncodeToString(b[:])
+	f, err := os.OpenFile(secretPath(cfg), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(secret + "\n")
+	cfg.SessionSecrets = []string{secret}
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// reason is what the system says, without the path that the message has already.
+func reason(err error) string {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err.Error()
+	}
+	return err.Error()
+}

@@ -6,130 +6,115 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"login-server/config"
 	"login-server/events"
-	"login-server/static"
-	"login-server/templates"
-	"login-server/web"
 )
 
 const (
 	// stopTimeout is how long requests may take to finish when the server stops.
 	stopTimeout = 15 * time.Second
+	// farewell is how long sockets may take to answer the close frame.
+	farewell = 5 * time.Second
 	// sweepEvery is how often expired documents are removed.
 	sweepEvery = 10 * time.Minute
+	// lookEvery is how often the server looks whether files that it can take over
+	// while it runs have changed.
+	lookEvery = 2 * time.Second
 )
 
 type serveCmd struct {
 	Dev bool `help:"Development: read templates and static files anew for each page, and serve a gallery of all pages at /dev/gallery."`
 }
 
+// Help implements kong.HelpProvider.
+func (serveCmd) Help() string {
+	return `The first start makes the data folder with the database and a generated secret, and the key pair, and says so. If anything is wrong with the settings, all of it is listed and nothing is made.
+
+Files: keys, TLS certificate and providers.json are read again within seconds of a change, and on SIGHUP; what cannot be used is logged, and what was in use stays in use. For .env and applications.json restart the server.
+
+Signals: SIGTERM or SIGINT lets requests finish and tells sockets to come back later; a second one ends the server at once.
+
+Examples:
+
+  login-server
+  login-server --dir /etc/login-server
+  NODE_ENV=production BASE_URL=https://login.example.org/ login-server serve`
+}
+
 // Run implements the command: it serves until ctx ends.
 func (c serveCmd) Run(ctx context.Context, a *app) error {
-	cfg, set, err := a.configure(nil)
+	s, err := a.start(ctx, c.Dev)
 	if err != nil {
 		return err
 	}
-	log := a.logger(cfg.Verbosity)
-	if c.Dev && cfg.Production() {
-		return errors.New("--dev shows invented people and reads files at every request; it does not run with NODE_ENV=production")
-	}
-	// The port comes first: a second start must not touch what the first one uses.
-	listener, err := net.Listen("tcp", fmt.Sprintf(":%d", cfg.Port))
-	if err != nil {
-		return fmt.Errorf("PORT: %d cannot be used: %w; stop what listens there, or set PORT to another number", cfg.Port, err)
-	}
-	defer listener.Close()
-	p, err := a.open(ctx, cfg, set, log)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err := p.close(); err != nil {
-			log.Error("close database", "err", err)
-		}
-	}()
-
-	files := static.New(static.Options{Dir: filepath.Join(cfg.Dir, "static"), Dev: c.Dev})
-	pages, err := templates.New(templates.Options{Dir: filepath.Join(cfg.Dir, "templates"), Dev: c.Dev, Asset: files.Asset})
-	if err != nil {
-		return err
-	}
-	server, err := web.New(web.Deps{
-		Config: cfg, Store: p.store, Users: p.users, Sessions: p.sessions, Tokens: p.tokens, Tickets: p.tickets,
-		Providers: set, Bus: p.bus, Templates: pages, Static: files, Clock: p.clock, Log: log, Version: version, Dev: c.Dev,
-	})
-	if err != nil {
-		return err
-	}
-	for _, made := range p.made {
-		fmt.Fprintln(a.stderr, "Made", made)
-	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	go p.keepHouse(ctx)
-	return p.serve(ctx, a, server, listener)
+	defer s.close()
+	return s.serve(ctx)
 }
 
 // serve answers requests until ctx ends, then lets those under way finish.
-func (p *program) serve(ctx context.Context, a *app, server *web.Server, listener net.Listener) error {
-	cfg := p.cfg
-	main := newHTTPServer(server, p.log)
-	reloadTLS := func() error { return nil }
-	if cfg.TLSCertPath != "" {
-		certificate, reload, err := certificate(cfg)
-		if err != nil {
-			return err
-		}
-		reloadTLS = reload
-		main.TLSConfig = tlsConfig(certificate)
-	}
-	go p.reloadOnHangup(ctx, a, server, reloadTLS)
+func (s *server) serve(ctx context.Context) error {
+	background, stop := context.WithCancel(ctx)
+	defer stop()
+	go s.keepHouse(background)
+	go s.followFiles(background)
 
 	failed := make(chan error, 2)
-	if cfg.MetricsAddr != "" {
-		metrics, err := net.Listen("tcp", cfg.MetricsAddr)
-		if err != nil {
-			return fmt.Errorf("METRICS_ADDR: %s cannot be used: %w; choose another address", cfg.MetricsAddr, err)
-		}
+	main := newHTTPServer(s.web, s.log)
+	if s.metrics != nil {
 		mux := http.NewServeMux()
-		mux.Handle("GET /metrics", server.Metrics())
-		side := newHTTPServer(mux, p.log)
+		mux.Handle("GET /metrics", s.web.Metrics())
+		side := newHTTPServer(mux, s.log)
 		defer side.Close()
-		go func() { failed <- side.Serve(metrics) }()
+		go func() { failed <- side.Serve(s.metrics) }()
 	}
-	go func() {
-		if main.TLSConfig != nil {
-			failed <- main.ServeTLS(listener, "", "")
-		} else {
-			failed <- main.Serve(listener)
-		}
-	}()
-	fmt.Fprintf(a.stderr, "Login Server %s is ready at %s\n", version, cfg.BaseURL)
+	if s.certificate != nil {
+		main.TLSConfig = s.certificate.tlsConfig()
+		go func() { failed <- main.ServeTLS(s.listener, "", "") }()
+	} else {
+		go func() { failed <- main.Serve(s.listener) }()
+	}
+	s.announce()
 
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve: %w", err)
 	case <-ctx.Done():
 	}
-	p.log.Info("stopping")
-	server.Drain()
+	s.log.Info("stopping")
+	// No new connections first: a socket that is sent away comes back at once.
+	stopped := make(chan error, 1)
 	wait, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
-	if err := main.Shutdown(wait); err != nil {
+	go func() { stopped <- main.Shutdown(wait) }()
+	s.web.Drain()
+	s.waitForSockets()
+	if err := <-stopped; err != nil {
 		return fmt.Errorf("requests did not finish within %s: %w", stopTimeout, err)
 	}
-	p.log.Info("stopped")
+	s.log.Info("stopped")
 	return nil
+}
+
+// waitForSockets waits until all sockets have answered the close frame; the end of
+// the process would take it from those who have not read it yet.
+func (s *server) waitForSockets() {
+	deadline := time.After(farewell)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for s.web.Hub().Stats().Sockets > 0 {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			return
+		}
+	}
 }
 
 func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
@@ -144,12 +129,32 @@ func newHTTPServer(handler http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
+// certificate is that of TLS_CERT_PATH, which can be renewed while the server runs.
+type certificate struct {
+	cfg     *config.Config
+	current atomic.Pointer[tls.Certificate]
+}
+
+func loadCertificate(cfg *config.Config) (*certificate, error) {
+	c := &certificate{cfg: cfg}
+	return c, c.reload()
+}
+
+func (c *certificate) reload() error {
+	pair, err := tls.LoadX509KeyPair(c.cfg.TLSCertPath, c.cfg.TLSKeyPath)
+	if err != nil {
+		return problem("", "TLS_CERT_PATH", err.Error(), "write a PEM certificate and the private key that belongs to it")
+	}
+	c.current.Store(&pair)
+	return nil
+}
+
 // tlsConfig allows TLS 1.3, and 1.2 with forward secrecy and authenticated
 // encryption only.
-func tlsConfig(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) *tls.Config {
+func (c *certificate) tlsConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
-		GetCertificate: certificate,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
 		CipherSuites: []uint16{
 			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
 			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
@@ -158,70 +163,93 @@ func tlsConfig(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error))
 	}
 }
 
-// certificate loads the certificate of TLS_CERT_PATH; reload takes a renewed one.
-func certificate(cfg *config.Config) (get func(*tls.ClientHelloInfo) (*tls.Certificate, error), reload func() error, err error) {
-	var current atomic.Pointer[tls.Certificate]
-	reload = func() error {
-		pair, err := tls.LoadX509KeyPair(cfg.TLSCertPath, cfg.TLSKeyPath)
-		if err != nil {
-			return fmt.Errorf("TLS_CERT_PATH, TLS_KEY_PATH: %w; write a certificate and the key that belongs to it, as PEM", err)
-		}
-		current.Store(&pair)
-		return nil
-	}
-	get = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return current.Load(), nil }
-	return get, reload, reload()
-}
-
-// reloadOnHangup reads keys, certificate and providers.json again on SIGHUP. What
-// cannot be used is reported, and what was in use stays in use.
-func (p *program) reloadOnHangup(ctx context.Context, a *app, server *web.Server, reloadTLS func() error) {
+// followFiles reads keys, certificate and providers.json again on SIGHUP and when
+// they have changed. A file that somebody is still writing is left until it has
+// stayed the same for a while, so that two halves of a key pair are read together.
+func (s *server) followFiles(ctx context.Context) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	for {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	inUse := s.stamps()
+	for last := inUse; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-hangup:
+			inUse = s.stamps()
+			s.reload(ctx)
+		case <-tick.C:
+			now := s.stamps()
+			if now != inUse && now == last {
+				inUse = now
+				s.reload(ctx)
+			}
+			last = now
 		}
-		err := errors.Join(p.tokens.Reload(ctx), reloadTLS())
-		cfg, warnings, loadErr := config.Load(a.dir, a.env)
-		if loadErr == nil {
-			var more []string
-			more, loadErr = p.providers.Reload(cfg)
-			warnings = append(warnings, more...)
+	}
+}
+
+// stamp tells one state of a file from the next.
+type stamp struct {
+	size     int64
+	modified time.Time
+}
+
+// stamps are those of all files that reload reads.
+func (s *server) stamps() (all [5]stamp) {
+	for i, path := range []string{s.cfg.ProvidersPath, s.cfg.JWTPrivateKeyPath, s.cfg.JWTPublicKeyPath, s.cfg.TLSCertPath, s.cfg.TLSKeyPath} {
+		if info, err := os.Stat(path); err == nil {
+			all[i] = stamp{info.Size(), info.ModTime()}
 		}
-		for _, warning := range warnings {
-			p.log.Warn(warning)
-		}
-		if err = errors.Join(err, loadErr, server.ProvidersChanged()); err != nil {
-			p.log.Error("reload: what was in use stays in use", "err", err)
-			continue
-		}
-		p.log.Info("reloaded keys, certificate and providers")
+	}
+	return all
+}
+
+// reload reads the files again. What cannot be used is reported, and what was in
+// use stays in use.
+func (s *server) reload(ctx context.Context) {
+	errs := []error{keyProblem(s.cfg, s.tokens.Reload(ctx))}
+	if s.certificate != nil {
+		errs = append(errs, s.certificate.reload())
+	}
+	cfg, warnings, err := config.Load(s.app.dir, s.app.env)
+	if err == nil {
+		var more []string
+		more, err = s.providers.Reload(cfg)
+		warnings = append(warnings, more...)
+	}
+	for _, warning := range warnings {
+		s.log.Warn(warning)
+	}
+	if err == nil {
+		err = s.web.ProvidersChanged()
+	}
+	problems, failed := errors.AsType[*config.Problems](config.Join(append(errs, err)...))
+	if !failed {
+		s.log.Info("read keys, certificate and providers again")
+		return
+	}
+	for _, p := range problems.Problems {
+		s.log.Error("cannot be taken over, what was in use stays in use", "problem", p.String())
 	}
 }
 
 // keepHouse does what nobody waits for: it finishes what a crash has left half
 // done, removes what has expired, and notices when another process has written.
-func (p *program) keepHouse(ctx context.Context) {
-	go p.store.Watch(ctx, func() {
-		if err := p.tokens.Reload(ctx); err != nil {
-			p.log.Error("reload keys", "err", err)
-		}
-		p.bus.Publish(events.Hint{Everything: true})
-	})
+func (s *server) keepHouse(ctx context.Context) {
+	go s.store.Watch(ctx, func() { s.bus.Publish(events.Hint{Everything: true}) })
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
-		if healed, err := p.users.Heal(ctx); err != nil && ctx.Err() == nil {
-			p.log.Error("heal accounts", "err", err)
+		if healed, err := s.users.Heal(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("heal accounts", "err", err)
 		} else if healed > 0 {
-			p.log.Info("healed accounts", "count", healed)
+			s.log.Info("healed accounts", "count", healed)
 		}
-		if _, err := p.store.Sweep(ctx); err != nil && ctx.Err() == nil {
-			p.log.Error("sweep expired documents", "err", err)
+		if _, err := s.store.Sweep(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("sweep expired documents", "err", err)
 		}
 		select {
 		case <-ctx.Done():

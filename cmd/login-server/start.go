@@ -1,0 +1,282 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"login-server/config"
+	"login-server/providers"
+	"login-server/static"
+	"login-server/store/sqlite"
+	"login-server/templates"
+	"login-server/token"
+	"login-server/web"
+)
+
+// server is a program with what it needs to answer requests.
+type server struct {
+	*program
+	app *app
+	cfg *config.Config
+	log *slog.Logger
+	dev bool
+
+	listener, metrics net.Listener // metrics is nil without METRICS_ADDR
+	lock              *dataLock
+	certificate       *certificate // nil without TLS
+	providers         *providers.Set
+	tokens            *token.Manager
+	files             *static.Files
+	pages             *templates.Set
+	web               *web.Server
+	// made lists what was created because it was missing, for the operator.
+	made []made
+}
+
+// made is something that the server has created.
+type made struct{ path, what string }
+
+// start checks everything first, then makes what is missing, then opens the rooms.
+// What is wrong comes as one *config.Problems; nothing has been made then.
+func (a *app) start(ctx context.Context, dev bool) (_ *server, err error) {
+	s := &server{app: a, dev: dev}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if err := s.prepare(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.open(ctx); err != nil {
+		return nil, config.Join(err)
+	}
+	return s, nil
+}
+
+// prepare finds all that keeps the server from starting. It takes the ports and,
+// where there is one, the data folder: a second start must not touch what the first
+// one uses.
+func (s *server) prepare(ctx context.Context) error {
+	a := s.app
+	cfg, warnings, err := config.Load(a.dir, a.env)
+	problems := []error{err}
+	if !complained(err, "PORT") {
+		if s.listener, err = net.Listen("tcp", fmt.Sprintf(":%d", cfg.Port)); err != nil {
+			problems = append(problems, portProblem("PORT", fmt.Sprint(cfg.Port), err))
+		} else if cfg.Port == 0 {
+			// The system has chosen one; settings that follow from it are read again.
+			a.env = append(slices.Clone(a.env), fmt.Sprintf("PORT=%d", s.listener.Addr().(*net.TCPAddr).Port))
+			cfg, warnings, problems[0] = config.Load(a.dir, a.env)
+		}
+	}
+	s.cfg, s.log = cfg, a.logger(cfg.Verbosity)
+	if cfg.MetricsAddr != "" {
+		if s.metrics, err = net.Listen("tcp", cfg.MetricsAddr); err != nil {
+			problems = append(problems, portProblem("METRICS_ADDR", cfg.MetricsAddr, err))
+		}
+	}
+	set, more, err := providers.Open(cfg, providers.Deps{Log: s.log, Version: version})
+	s.providers = set
+	for _, warning := range append(warnings, more...) {
+		s.log.Warn(warning)
+	}
+	problems = append(problems, err)
+
+	if cfg.TLSCertPath != "" && !complained(problems[0], "TLS_CERT_PATH") && !complained(problems[0], "TLS_KEY_PATH") {
+		s.certificate, err = loadCertificate(cfg)
+		problems = append(problems, err)
+	}
+	_, err = token.CheckKeys(cfg.JWTPrivateKeyPath, cfg.JWTPublicKeyPath, cfg.JWTAlgorithm)
+	problems = append(problems, keyProblem(cfg, err))
+	if !complained(problems[0], "DATA_DIR") {
+		_, err = readSecret(cfg)
+		problems = append(problems, err, s.takeLock())
+	}
+	s.files = static.New(static.Options{Dir: filepath.Join(cfg.Dir, "static"), Dev: s.dev})
+	s.pages, err = templates.New(templates.Options{Dir: filepath.Join(cfg.Dir, "templates"), Dev: s.dev, Asset: s.files.Asset})
+	problems = append(problems, templateProblem(err))
+	if s.dev && cfg.Production() {
+		problems = append(problems, problem("", "--dev", "shows invented people and reads files at every request, which is not for production", "leave it out, or set NODE_ENV=development"))
+	}
+	err = config.Join(problems...)
+	if err != nil && !complained(err, "DATA_DIR") {
+		_, broken := sqlite.Inspect(ctx, databasePath(cfg)) // open would be the next to complain
+		err = config.Join(err, databaseProblem(cfg, broken))
+	}
+	return err
+}
+
+// takeLock takes the data folder, if there is one.
+func (s *server) takeLock() error {
+	if s.lock != nil {
+		return nil
+	}
+	var err error
+	s.lock, err = lockData(s.cfg.DataDir, s.cfg.BaseURL.String())
+	switch {
+	case errors.Is(err, fs.ErrNotExist), lacksFolder(err):
+		return nil
+	case errors.Is(err, errLocked):
+		holder := strings.TrimPrefix(err.Error(), errLocked.Error())
+		return problem("", "DATA_DIR", config.Quote(shown(s.cfg.DataDir))+" is used by another server"+holder, "stop that one, or give this one a folder of its own")
+	case err != nil:
+		return problem("", "DATA_DIR", config.Quote(shown(s.cfg.DataDir))+" cannot be locked ("+reason(err)+")", "give this program's user the folder and what is in it (chown)")
+	}
+	return nil
+}
+
+// open makes what is missing and opens the rooms.
+func (s *server) open(ctx context.Context) error {
+	cfg := s.cfg
+	if _, err := os.Stat(cfg.DataDir); errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+			return problem("", "DATA_DIR", config.Quote(shown(cfg.DataDir))+" cannot be made ("+reason(err)+")", "make its parent writable, or write another path")
+		}
+		s.made = append(s.made, made{shown(cfg.DataDir) + string(filepath.Separator), "database and secret"})
+	}
+	if err := s.takeLock(); err != nil {
+		return err
+	}
+	if len(cfg.SessionSecrets) == 0 {
+		if err := makeSecret(cfg); err != nil {
+			return problem(shown(secretPath(cfg)), "", "cannot be written ("+reason(err)+")", "make "+shown(cfg.DataDir)+" writable, or set SESSION_SECRET")
+		}
+		s.made = append(s.made, made{shown(secretPath(cfg)), "SESSION_SECRET; who has it can read cookies"})
+	}
+	newKeys, err := token.EnsureKeys(cfg.JWTPrivateKeyPath, cfg.JWTPublicKeyPath, cfg.JWTAlgorithm)
+	if err != nil {
+		return keyProblem(cfg, err)
+	}
+	if newKeys {
+		s.made = append(s.made, made{shown(cfg.JWTPrivateKeyPath), "signs tokens"}, made{shown(cfg.JWTPublicKeyPath), "verifies them"})
+	}
+	if s.program, err = openProgram(ctx, cfg, s.log); err != nil {
+		return databaseProblem(cfg, err)
+	}
+	s.tokens, err = token.NewManager(ctx, s.store, token.Options{
+		PrivateKeyPath: cfg.JWTPrivateKeyPath, PublicKeyPath: cfg.JWTPublicKeyPath,
+		Algorithm: cfg.JWTAlgorithm, ExpiresIn: cfg.JWTExpiresIn, Now: s.clock.Now,
+	})
+	if err != nil {
+		return keyProblem(cfg, err)
+	}
+	tickets, err := token.NewTickets(s.store, cfg.SessionSecrets, s.clock.Now)
+	if err != nil {
+		return err
+	}
+	s.web, err = web.New(web.Deps{
+		Config: cfg, Store: s.store, Users: s.users, Sessions: s.sessions, Tokens: s.tokens, Tickets: tickets,
+		Providers: s.providers, Bus: s.bus, Templates: s.pages, Static: s.files, Clock: s.clock, Log: s.log, Version: version, Dev: s.dev,
+	})
+	return err
+}
+
+// close gives back what prepare and open have taken.
+func (s *server) close() {
+	for _, l := range []net.Listener{s.listener, s.metrics} {
+		if l != nil {
+			_ = l.Close() // closed already, if it has served
+		}
+	}
+	if s.program != nil {
+		if err := s.program.close(); err != nil {
+			s.log.Error("close database", "err", err)
+		}
+	}
+	if s.lock != nil {
+		_ = s.lock.release()
+	}
+}
+
+// announce says what was made, where the server is, and how to get in.
+func (s *server) announce() {
+	w := s.app.stderr
+	if s.app.json {
+		for _, m := range s.made {
+			s.log.Info("made", "path", m.path, "what", m.what)
+		}
+		s.log.Info("ready", "version", version, "url", s.cfg.BaseURL.String())
+		return
+	}
+	for _, m := range s.made {
+		fmt.Fprintf(w, "Made %s (%s)\n", m.path, m.what)
+	}
+	fmt.Fprintf(w, "Login Server %s is ready at %s\n", version, s.cfg.BaseURL)
+	if hint := demoHint(s.cfg); hint != "" {
+		fmt.Fprintln(w, hint)
+	}
+}
+
+// demoHint tells how to sign in for the first time, where a demo provider is enabled.
+func demoHint(cfg *config.Config) string {
+	for _, p := range cfg.Providers {
+		if p.Disabled || !p.Demo || p.Strategy != "local" {
+			continue
+		}
+		var options struct {
+			Users []localUser `json:"users"`
+		}
+		if json.Unmarshal(p.Options, &options) == nil && slices.ContainsFunc(options.Users, func(u localUser) bool { return u.Username == "demo" }) {
+			return "Sign in with demo / demo; add people with: login-server provider local add"
+		}
+	}
+	return ""
+}
+
+// problem is a single complaint as an error.
+func problem(file, field, text, remedy string) error {
+	return &config.Problems{Problems: []config.Problem{{File: file, Field: field, Text: text, Remedy: remedy}}}
+}
+
+// complained tells whether a setting is among what is wrong.
+func complained(err error, field string) bool {
+	problems, ok := errors.AsType[*config.Problems](err)
+	return ok && slices.ContainsFunc(problems.Problems, func(p config.Problem) bool { return p.Field == field })
+}
+
+func portProblem(field, value string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return problem("", field, value+" is in use by another program", "stop that one, or write another port")
+	case errors.Is(err, syscall.EACCES):
+		return problem("", field, value+" is only for the system's own services", "write a port from 1024 on, or allow it (setcap cap_net_bind_service=+ep on this program)")
+	}
+	return problem("", field, value+" cannot be used ("+err.Error()+")", "write another one")
+}
+
+// keyProblem says what is wrong with the key files in the form of all problems.
+func keyProblem(cfg *config.Config, err error) error {
+	e, ok := errors.AsType[*token.KeyError](err)
+	if !ok {
+		return err // nil, or an algorithm that config has complained about
+	}
+	short := strings.NewReplacer(cfg.JWTPrivateKeyPath, shown(cfg.JWTPrivateKeyPath), cfg.JWTPublicKeyPath, shown(cfg.JWTPublicKeyPath))
+	return problem(shown(e.File), "", short.Replace(e.Text), short.Replace(e.Remedy))
+}
+
+// databaseProblem is what the store says of its file, in the form of all problems.
+func databaseProblem(cfg *config.Config, err error) error {
+	if err == nil {
+		return nil
+	}
+	path := databasePath(cfg)
+	return problem(shown(path), "", strings.TrimPrefix(err.Error(), "open database "+path+": "), "restore it from a backup, or write another DATA_DIR")
+}
+
+func templateProblem(err error) error {
+	if err == nil {
+		return nil
+	}
+	return problem("templates", "", strings.TrimPrefix(strings.TrimPrefix(err.Error(), "templates: "), "template: "), "correct the file, or remove it to have the built-in one")
+}
