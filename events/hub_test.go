@@ -228,7 +228,7 @@ func TestNoTokenAfterSignOut(t *testing.T) {
 }
 
 func TestExpiredSessionSignsOut(t *testing.T) {
-	inWorldWith(t, func(o *Options) { o.WarnBefore = 0 }, func(w *world) {
+	inWorldWith(t, func(o *Options) { o.CheckEvery = 7 * time.Minute }, func(w *world) { // no look at the moment of expiry
 		b := w.browser().signIn(w.person("Ada", "github"))
 		c := b.connect().greeted("authenticated, loggedIn Ada, token")
 		w.clock.Advance(30*24*time.Hour - time.Second)

@@ -124,7 +124,7 @@ func (h *Hub) sendToken(ctx context.Context, s *Socket) {
 		_, err := h.o.Sessions.Get(ctx, g.handle)
 		switch {
 		case errors.Is(err, session.ErrNotFound):
-			h.look(g)
+			defer h.look(g)
 			shown = signedOut
 		case err != nil:
 			s.fail(now, "The session could not be read. Please try again.")

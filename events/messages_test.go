@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -293,10 +292,4 @@ func FuzzReceive(f *testing.F) {
 			t.Errorf("%q has made the socket join a session, or closed it", text)
 		}
 	})
-}
-
-func BenchmarkEvent(b *testing.B) {
-	for _, sockets := range []int{10, 100_000} {
-		b.Run(fmt.Sprintf("to 10 of %d sockets", sockets), func(b *testing.B) { benchmarkEvent(b, sockets) })
-	}
 }
