@@ -50,9 +50,21 @@ type violation struct {
 	Nodes []string `json:"nodes"`
 }
 
-// inspect runs axe-core over the page as it is now. Only the contrast depends on
-// the colours, so that a second look in other colours can be short.
+func (v violation) String() string {
+	return v.ID + ": " + v.Help + "\n\t" + strings.Join(v.Nodes, "\n\t")
+}
+
+// inspect checks that axe-core has nothing to say of the page as it is now.
 func (b *tab) inspect(what string, colours bool) {
+	b.t.Helper()
+	for _, v := range b.violations(colours) {
+		b.t.Errorf("%s: %s", what, v)
+	}
+}
+
+// violations are what axe-core finds. Only the contrast depends on the colours, so
+// that a second look in other colours can be short.
+func (b *tab) violations(colours bool) []violation {
 	b.t.Helper()
 	if ask[bool](b, "typeof axe === 'undefined'") {
 		if _, err := evaluate[any](b, axe.source+";undefined"); err != nil {
@@ -63,11 +75,8 @@ func (b *tab) inspect(what string, colours bool) {
 	if colours {
 		run = `{ type: "rule", values: ["color-contrast", "link-in-text-block"] }`
 	}
-	found := ask[[]violation](b, `axe.run(document, { runOnly: `+run+`, resultTypes: ["violations"] }).then(({ violations }) =>
+	return ask[[]violation](b, `axe.run(document, { runOnly: `+run+`, resultTypes: ["violations"] }).then(({ violations }) =>
 		violations.map((v) => ({ id: v.id, help: v.help, nodes: v.nodes.map((n) => n.html + " " + n.failureSummary) })))`)
-	for _, v := range found {
-		b.t.Errorf("%s: %s: %s\n\t%s", what, v.ID, v.Help, strings.Join(v.Nodes, "\n\t"))
-	}
 }
 
 // accessible inspects a page in light and dark, in its present size.
@@ -177,15 +186,20 @@ func (b *tab) gallery(s *server, name string) {
 // fits checks that nothing lies beyond the sides of the window.
 func (b *tab) fits(name string) {
 	b.t.Helper()
-	over := ask[[]string](b, `(() => {
+	if over := b.beyond(); len(over) > 0 {
+		width := ask[int](b, "document.documentElement.clientWidth")
+		b.t.Errorf("%s overflows a window of %d pixels:\n\t%s", name, width, strings.Join(over, "\n\t"))
+	}
+}
+
+// beyond are the elements that one has to scroll sideways to see.
+func (b *tab) beyond() []string {
+	b.t.Helper()
+	return ask[[]string](b, `(() => {
 		const width = document.documentElement.clientWidth;
 		if (document.documentElement.scrollWidth <= width) return [];
 		return [...document.querySelectorAll("body *")].filter((e) => e.getBoundingClientRect().right > width + 0.5).map((e) => e.outerHTML.slice(0, 120));
 	})()`)
-	if len(over) > 0 {
-		width := ask[int](b, "document.documentElement.clientWidth")
-		b.t.Errorf("%s overflows a window of %d pixels:\n\t%s", name, width, strings.Join(over, "\n\t"))
-	}
 }
 
 // reachable walks through the page with the Tab key: everything that can be used is
@@ -218,6 +232,31 @@ func (b *tab) reachable(name string) {
 		if !at.Visible {
 			b.t.Errorf("%s: the focus cannot be seen on %s", name, at.What)
 		}
+	}
+}
+
+// TestInspection finds what is wrong with a page, or the tests above were worth nothing.
+func TestInspection(t *testing.T) {
+	needAxe(t)
+	t.Parallel()
+	bad := newSite(t)
+	bad.page("/", `<main><h1>Bad</h1><img src="data:," width=2000 height=1><p style="color:#bbb;background:#fff">pale</p></main><script>console.error("oh")</script>`)
+	b := newTab(t, person{script: true})
+	b.visit(bad.URL)
+	found := fmt.Sprint(b.violations(false))
+	for _, want := range []string{"image-alt", "color-contrast"} {
+		if !strings.Contains(found, want) {
+			t.Errorf("axe-core does not find %s: %s", want, found)
+		}
+	}
+	if found := fmt.Sprint(b.violations(true)); !strings.Contains(found, "color-contrast") {
+		t.Errorf("the short look does not find the contrast: %s", found)
+	}
+	if len(b.beyond()) == 0 {
+		t.Error("a picture that is too wide is not found")
+	}
+	if p := b.complaints(); len(p) != 1 {
+		t.Errorf("the console said %v, want one complaint", p)
 	}
 }
 

@@ -11,7 +11,7 @@ func application(t *testing.T) (s *server, landing, query string) {
 	t.Helper()
 	app := newSite(t)
 	app.page("/app/landing", "<h1>Welcome back</h1>")
-	s = start(t, options{apps: map[string]string{app.at("localhost") + "/app/": "Cocoda"}})
+	s = start(t, options{apps: map[string]string{app.at("localhost") + "/app/": "Cocoda", app.at("localhost") + "/other/": "BARTOC"}})
 	landing = app.at("localhost") + "/app/landing?from=login"
 	return s, landing, "?redirect_uri=" + url.QueryEscape(landing)
 }
@@ -48,6 +48,8 @@ func TestRedirectURI(t *testing.T) {
 			b.at(landing)
 			b.visit(s.to("sessions"))
 			b.reads("#sessions .current", "Cocoda")
+			b.visit(s.to("help"))
+			b.reads(".applications", "Cocoda", "BARTOC")
 		})
 	}
 }
@@ -166,7 +168,7 @@ func TestRestart(t *testing.T) {
 	signedIn.signIn(bob, bobPassword)
 	signedIn.reads("main .message", "Library is now connected")
 
-	// The demonstration connects again by itself? It does when asked to.
+	// The demonstration is cut off, and connects again when asked to.
 	signedIn.visit(s.to("api"))
 	signedIn.hears(0, "loggedIn")
 	signedIn.allow("WebSocket connection", "net::ERR_CONNECTION_REFUSED")
