@@ -323,11 +323,21 @@ func (m *Manager) RemoveAll(ctx context.Context, keep string, userIDs ...string)
 	return gone, nil
 }
 
-// History returns the latest sign-ins of accounts, newest first.
+// History returns the latest sign-ins of accounts, newest first; all of them if limit is 0.
 func (m *Manager) History(ctx context.Context, limit int, userIDs ...string) ([]SignIn, error) {
 	var entries []SignIn
 	for _, id := range userIDs {
-		items, err := m.history.Find(ctx, store.Query{Key: keyUser(id), Descending: true, Limit: limit})
+		q := store.Query{Key: keyUser(id), Descending: true, Limit: limit}
+		if limit == 0 {
+			for item, err := range m.history.All(ctx, q) {
+				if err != nil {
+					return nil, err
+				}
+				entries = append(entries, item.Value)
+			}
+			continue
+		}
+		items, err := m.history.Find(ctx, q)
 		if err != nil {
 			return nil, err
 		}
@@ -336,6 +346,9 @@ func (m *Manager) History(ctx context.Context, limit int, userIDs ...string) ([]
 		}
 	}
 	slices.SortFunc(entries, func(a, b SignIn) int { return b.At.Compare(a.At) })
+	if limit == 0 {
+		return entries, nil
+	}
 	return entries[:min(limit, len(entries))], nil
 }
 

@@ -201,7 +201,7 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request, v visitor) err
 	if err != nil {
 		return err
 	}
-	history, err := s.Sessions.History(ctx, 1000, ids...)
+	history, err := s.Sessions.History(ctx, 0, ids...)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,17 +22,25 @@ func TestAbout(t *testing.T) {
 	golden(t, "about", b.get("about").want(200).body)
 
 	s.run("database away", func(t *testing.T) {
-		s.clock.Advance(2 * time.Second)
+		// On a slow machine the server counts in the background and answers what it has.
+		becomes := func(want int) {
+			t.Helper()
+			s.clock.Advance(2 * time.Second)
+			for deadline := time.Now().Add(patience); ; {
+				var about struct{ OK int }
+				b.get("about").want(200).json(&about)
+				if about.OK == want {
+					return
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("ok is %d, want %d", about.OK, want)
+				}
+			}
+		}
 		s.store.fail(away)
-		var about struct{ OK int }
-		if b.get("about").want(200).json(&about); about.OK != 0 {
-			t.Errorf("ok is %d, want 0", about.OK)
-		}
+		becomes(0)
 		s.store.fail(broken(""))
-		s.clock.Advance(2 * time.Second)
-		if b.get("about").want(200).json(&about); about.OK != 1 {
-			t.Errorf("after the database came back ok is %d, want 1", about.OK)
-		}
+		becomes(1)
 	})
 }
 
@@ -328,6 +337,18 @@ func TestToken(t *testing.T) {
 	s.run("JWKS", func(t *testing.T) {
 		b.get(".well-known/jwks.json").want(200, `"kty":"RSA"`, `"alg":"RS256"`).wantNot(`"d":`)
 	})
+}
+
+// Tokens of many sessions are signed at once; the race detector looks on.
+func TestParallelTokens(t *testing.T) {
+	s := newServer(t)
+	var wg sync.WaitGroup
+	for range 8 {
+		b := s.browser()
+		b.open("login")
+		wg.Go(func() { b.get("token") })
+	}
+	wg.Wait()
 }
 
 // Every path answers every origin by the same rules (contract section 5), errors and

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -87,6 +89,36 @@ func TestSessionFixation(t *testing.T) {
 	copied.get("currentUser").want(401)
 	victim.login("alpha", "ada")
 	copied.get("currentUser").want(401)
+}
+
+// A session that is removed while a provider is being asked adds no identity to the
+// account it had: whoever has proved that identity is signed in by it alone.
+func TestSessionRemovedMeanwhile(t *testing.T) {
+	s := newServer(t)
+	owner, thief := s.browser(), s.browser()
+	owner.login("alpha", "ada")
+	thief.jar.SetCookies(s.cfg.BaseURL, owner.cookies()) // an open browser somewhere
+	phone := s.browser()
+	phone.login("alpha", "ada")
+
+	answered := make(chan answer)
+	go func() { answered <- thief.submit("login/script", "username", "slow", "password", "x") }()
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) { // a script of the operating system's
+		if _, err := os.Stat(filepath.Join(s.cfg.Dir, "started")); err == nil {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatal("the script was not started")
+		}
+	}
+	phone.fetch(appOrigin, "DELETE", "sessions", "").want(204)
+	s.write(s.cfg.Dir, "go", "", 0o600)
+	(<-answered).leadsTo("/account")
+	if got := thief.user(); got.ID == phone.user().ID || got.Name != "Slow" {
+		t.Errorf("signed in as %+v", got)
+	}
+	if got := phone.user().Identities; len(got) != 1 {
+		t.Errorf("identities of the owner: %v", got)
+	}
 }
 
 func TestCookies(t *testing.T) {

@@ -38,23 +38,18 @@ func (s *Server) middleware(next http.Handler) http.Handler {
 	return next
 }
 
-// What pages of allowed origins may send and read.
-var (
-	corsMethods = []string{"GET,PUT,POST,PATCH,DELETE"}
-	corsHeaders = []string{"Origin", "X-Requested-With", "Content-Type", "Accept", "Authorization"}
-)
-
 // cors lets pages of allowed origins read the answers of all paths, the pages
 // included: the client fetches /login and follows its redirect. go-chi/cors decides;
-// it names but the method and the headers that a pre-flight asks for, and clients of
-// the older program were shown all of them.
+// to a pre-flight it names only what was asked for, where the older program named all.
 func (s *Server) cors(next http.Handler) http.Handler {
-	all := []string{strings.Join(corsHeaders, ",")}
+	methods := []string{"GET", "PUT", "POST", "PATCH", "DELETE"}
+	headers := []string{"Origin", "X-Requested-With", "Content-Type", "Accept", "Authorization"}
+	shownMethods, shownHeaders := []string{strings.Join(methods, ",")}, []string{strings.Join(headers, ",")}
 	return cors.Handler(cors.Options{
 		AllowOriginFunc: func(_ *http.Request, origin string) bool { return s.Config.AllowedOrigin(origin) },
-		// HEAD is always allowed by browsers and gets the headers of GET.
-		AllowedMethods:     append(strings.Split(corsMethods[0], ","), "HEAD"),
-		AllowedHeaders:     corsHeaders,
+		// Browsers ask for no leave to send HEAD; it gets the headers of GET.
+		AllowedMethods:     append(methods, "HEAD"),
+		AllowedHeaders:     headers,
 		ExposedHeaders:     []string{"X-Total-Count", "Link"},
 		AllowCredentials:   true,
 		MaxAge:             600,
@@ -62,7 +57,7 @@ func (s *Server) cors(next http.Handler) http.Handler {
 	})(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		if h.Get("Access-Control-Allow-Origin") != "" {
-			h["Access-Control-Allow-Methods"], h["Access-Control-Allow-Headers"] = corsMethods, all
+			h["Access-Control-Allow-Methods"], h["Access-Control-Allow-Headers"] = shownMethods, shownHeaders
 		}
 		if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" && r.Header.Get("Origin") != "" {
 			w.WriteHeader(http.StatusNoContent)

@@ -89,11 +89,12 @@ type server struct {
 	sessions  *session.Manager
 	providers *providers.Set
 
-	options options
-	environ []string
-	running atomic.Pointer[web.Server]
-	http    *httptest.Server
-	ids     atomic.Int64
+	options   options
+	environ   []string
+	running   atomic.Pointer[web.Server]
+	http      *httptest.Server
+	transport *http.Transport
+	ids       atomic.Int64
 }
 
 type options struct {
@@ -167,7 +168,9 @@ func newServer(t *testing.T, opts ...option) *server {
 	s.http = httptest.NewServer(s.options.outside(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.running.Load().ServeHTTP(w, r)
 	})))
+	s.transport = s.only(s.http.Listener.Addr().String())
 	t.Cleanup(func() {
+		s.transport.CloseIdleConnections()
 		s.running.Load().Drain()
 		s.http.Close()
 		if err := engine.Close(); err != nil {
@@ -176,6 +179,21 @@ func newServer(t *testing.T, opts ...option) *server {
 		s.log.close()
 	})
 	return s
+}
+
+// only is a transport that takes what is meant for BASE_URL to the address of the
+// server, and nothing to anywhere else.
+func (s *server) only(address string) *http.Transport {
+	host := s.cfg.BaseURL.Host
+	if s.cfg.BaseURL.Port() == "" {
+		host = net.JoinHostPort(host, map[string]string{"http": "80", "https": "443"}[s.cfg.BaseURL.Scheme])
+	}
+	return &http.Transport{MaxIdleConnsPerHost: 16, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if addr != host {
+			return nil, fmt.Errorf("a test has asked for %s, which is not the server", addr)
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}}
 }
 
 func (s *server) write(dir, name, text string, mode os.FileMode) {
@@ -390,21 +408,10 @@ func (s *server) browser() *browser {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	address, host := s.http.Listener.Addr().String(), s.cfg.BaseURL.Host
-	if s.cfg.BaseURL.Port() == "" {
-		host = net.JoinHostPort(host, map[string]string{"http": "80", "https": "443"}[s.cfg.BaseURL.Scheme])
-	}
-	transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if addr != host {
-			return nil, fmt.Errorf("a test has asked for %s, which is not the server", addr)
-		}
-		return new(net.Dialer).DialContext(ctx, network, address)
-	}}
-	s.t.Cleanup(transport.CloseIdleConnections)
 	return &browser{
 		server: s, jar: jar, header: http.Header{},
 		client: &http.Client{
-			Transport: transport, Jar: jar, Timeout: 20 * time.Second,
+			Transport: s.transport, Jar: jar, Timeout: 20 * time.Second,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
