@@ -92,7 +92,7 @@ func TestMerge(t *testing.T) {
 	mine := b.user()
 
 	asked := b.submit("login/beta", "username", "ada", "password", "ada-pw").want(302)
-	page := b.follow(s.base, asked.location()).want(200,
+	b.follow(s.base, asked.location()).want(200,
 		"Merge two accounts?", "Your current account", "Ada", mine.URI, "The other account", "Lady Lovelace", former.URI, "Alpha", "Beta",
 		"All ways to sign in lead to the account Ada from then on.",
 		"The URI of the other account keeps working and leads to this one.",
@@ -100,7 +100,6 @@ func TestMerge(t *testing.T) {
 	if got := b.user(); got.ID != mine.ID || len(got.Identities) != 1 {
 		t.Errorf("merged without being asked: %+v", got)
 	}
-	_ = page
 	// No is an answer, too.
 	b.follow(s.base+"merge", "account").want(200)
 	if got := other.user().ID; got != former.ID {

@@ -253,8 +253,7 @@ func TestLoginsNeverDeadEnd(t *testing.T) {
 		b.get("currentUser").want(200)
 	})
 	t.Run("cookies cleared half-way", func(t *testing.T) {
-		s, b := start(t)
-		b.client.Jar, b.jar = nil, nil
+		s, _ := start(t)
 		forgetful := s.browser()
 		forgetful.submit("login/alpha"+query, credentials...).leadsTo(target)
 		forgetful.get("currentUser").want(200)
@@ -590,6 +589,9 @@ func TestErrorPages(t *testing.T) {
 	b.open("nothing/here").want(404, "Page not found", "Go to the start page", `href="/"`)
 	b.open("help/").want(200)
 	b.submit("help").want(405, "This does not work here")
+	// Programs are answered in their own way.
+	golden(t, "not-found", b.send("GET", "nothing/here", headers("Accept", "application/json"), "").want(404).body)
+	golden(t, "method-not-allowed", b.send("PUT", "about", nil, "").want(405).body)
 	b.submit("login/alpha", "username", strings.Repeat("x", 200_000), "password", "x").want(413, "Too much data")
 	b.open("login?redirect_uri="+url.QueryEscape(evilOrigin)).want(400, "Unknown destination", "evil.example.com")
 
@@ -648,6 +650,24 @@ func TestErrorPages(t *testing.T) {
 		s.store.fail(broken(""))
 		c.open("account").want(200)
 	})
+}
+
+// In development, and only then, there is a gallery of every page in every state.
+func TestGallery(t *testing.T) {
+	newServer(t).browser().open("dev/gallery").want(404)
+
+	s := newServer(t, func(o *options) { o.dev = true })
+	b := s.browser()
+	index := b.open("dev/gallery").want(200, "Gallery")
+	pages := regexp.MustCompile(`href="/(dev/gallery/[^"]+)"`).FindAllStringSubmatch(index.body, -1)
+	if len(pages) < 20 {
+		t.Fatalf("%d pages", len(pages))
+	}
+	for _, page := range pages {
+		b.open(page[1]).want(200, "<main")
+		b.open(page[1]+"?lang=de").want(200, `<html lang="de">`)
+	}
+	b.open("dev/gallery/nothing").want(404)
 }
 
 func TestLanguage(t *testing.T) {

@@ -100,6 +100,7 @@ type server struct {
 type options struct {
 	env       map[string]string
 	providers string
+	dev       bool
 	// outside is a proxy in front of the server.
 	outside func(http.Handler) http.Handler
 }
@@ -257,7 +258,7 @@ func (s *server) start() {
 	}
 	running, err := web.New(web.Deps{
 		Config: s.cfg, Store: s.store, Users: s.users, Sessions: s.sessions, Tokens: tokens, Tickets: tickets,
-		Providers: s.providers, Bus: bus, Templates: pages, Static: files, Clock: s.clock, Log: log, Version: "1.2.3",
+		Providers: s.providers, Bus: bus, Templates: pages, Static: files, Clock: s.clock, Log: log, Version: "1.2.3", Dev: s.options.dev,
 	})
 	if err != nil {
 		s.t.Fatal(err)
