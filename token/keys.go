@@ -26,9 +26,9 @@ func (e *KeyError) Error() string { return e.File + ": " + e.Text + "; " + e.Rem
 
 // pair is a signing key and what is derived from it.
 type pair struct {
-	private jwk.Key
-	public  jwk.Key
-	pem     string // PKIX, as /about shows it
+	signer crypto.Signer
+	public jwk.Key
+	pem    string // PKIX, as /about shows it
 }
 
 // Algorithms are those that tokens can be signed with.
@@ -121,9 +121,19 @@ func CheckKeys(privatePath, publicPath, algorithm string) (KeyInfo, error) {
 // old one under names that end in suffix. The server keeps the old public key in its
 // JWKS until the last token it signed has expired.
 func Rotate(privatePath, publicPath, suffix, algorithm string) error {
-	for _, path := range []string{privatePath, publicPath} {
-		if err := os.Link(path, path+suffix); err != nil {
-			return &KeyError{File: path, Text: "cannot be kept as " + path + suffix + " (" + reason(err) + ")", Remedy: "make the folder writable"}
+	kept := map[string]os.FileMode{privatePath: 0o600, publicPath: 0o644}
+	for path := range kept {
+		if _, err := os.Lstat(path + suffix); err == nil {
+			return &KeyError{File: path, Text: "cannot be kept as " + path + suffix + ", which is there already", Remedy: "move that file away"}
+		}
+	}
+	for path, mode := range kept {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return &KeyError{File: path, Text: "cannot be read (" + reason(err) + ")", Remedy: "make it readable"}
+		}
+		if err := writeFile(path+suffix, data, mode); err != nil {
+			return err
 		}
 	}
 	return writeNewPair(privatePath, publicPath, algorithm)
@@ -185,7 +195,10 @@ func writeFile(path string, data []byte, mode os.FileMode) error {
 	if err != nil {
 		return &KeyError{File: path, Text: "cannot be written (" + reason(err) + ")", Remedy: "make room or choose another path"}
 	}
-	return os.Rename(f.Name(), path)
+	if err := os.Rename(f.Name(), path); err != nil {
+		return &KeyError{File: path, Text: "cannot be written (" + reason(err) + ")", Remedy: "make the folder writable or choose another path"}
+	}
+	return nil
 }
 
 func publicPEM(key crypto.PublicKey) (string, error) {
@@ -226,24 +239,23 @@ func loadPair(privatePath, publicPath, algorithm string) (*pair, error) {
 }
 
 func newPair(signer crypto.Signer, algorithm string) (*pair, error) {
-	p := &pair{}
+	p := &pair{signer: signer}
 	var err error
 	if p.pem, err = publicPEM(signer.Public()); err != nil {
 		return nil, err
 	}
-	if p.private, err = jwk.FromRaw(signer); err != nil {
+	if p.public, err = jwk.FromRaw(signer.Public()); err != nil {
 		return nil, err
 	}
-	if err := jwk.AssignKeyID(p.private); err != nil {
+	if err := jwk.AssignKeyID(p.public); err != nil {
 		return nil, err
 	}
 	for key, value := range map[string]any{jwk.AlgorithmKey: algorithms[algorithm], jwk.KeyUsageKey: jwk.ForSignature} {
-		if err := p.private.Set(key, value); err != nil {
+		if err := p.public.Set(key, value); err != nil {
 			return nil, err
 		}
 	}
-	p.public, err = jwk.PublicKeyOf(p.private)
-	return p, err
+	return p, nil
 }
 
 func readPEM[T any](path string, parse func([]byte) (T, error)) (T, error) {
@@ -252,7 +264,10 @@ func readPEM[T any](path string, parse func([]byte) (T, error)) (T, error) {
 	if err != nil {
 		return none, &KeyError{File: path, Text: "cannot be read (" + reason(err) + ")", Remedy: "make it readable for the server"}
 	}
-	block, _ := pem.Decode(data)
+	block, rest := pem.Decode(data)
+	if block != nil && block.Type == "EC PARAMETERS" { // which openssl ecparam writes first
+		block, _ = pem.Decode(rest)
+	}
 	if block == nil {
 		return none, &KeyError{File: path, Text: "is not a PEM file", Remedy: "write a key that begins with -----BEGIN"}
 	}

@@ -65,7 +65,7 @@ func (s *Sealer) Seal(value any) (string, error) {
 
 // Open decrypts what Seal has made; ErrInvalid for everything else.
 func (s *Sealer) Open(sealed string, value any) error {
-	data, err := base64.RawURLEncoding.DecodeString(sealed)
+	data, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
 	if err != nil {
 		return fmt.Errorf("%w: not sealed here", ErrInvalid)
 	}
@@ -74,9 +74,13 @@ func (s *Sealer) Open(sealed string, value any) error {
 			break
 		}
 		plain, err := aead.Open(nil, data[:aead.NonceSize()], data[aead.NonceSize():], nil)
-		if err == nil {
-			return json.Unmarshal(plain, value)
+		if err != nil {
+			continue
 		}
+		if err := json.Unmarshal(plain, value); err != nil {
+			return fmt.Errorf("%w: sealed something else: %w", ErrInvalid, err)
+		}
+		return nil
 	}
 	return fmt.Errorf("%w: not sealed here", ErrInvalid)
 }
@@ -102,11 +106,11 @@ type Tickets struct {
 	spent  *store.Collection[spentTicket]
 	now    func() time.Time
 
-	// Tickets of anonymous sessions open nothing worth a write: what was spent on
-	// this node is remembered here.
-	mu        sync.Mutex
-	anonymous map[string]int64
-	swept     int64
+	// here are the tickets that were spent on this node, with their expiry. Those of
+	// anonymous sessions, which open nothing worth a write, are noted nowhere else.
+	mu    sync.Mutex
+	here  map[string]int64
+	swept int64
 }
 
 type spentTicket struct {
@@ -124,8 +128,8 @@ func NewTickets(engine store.Engine, secrets []string, now func() time.Time) (*T
 		spent: store.NewCollection(engine, "ticket", func(s spentTicket) store.Index {
 			return store.Index{Expires: s.Expires}
 		}),
-		now:       now,
-		anonymous: map[string]int64{},
+		now:  now,
+		here: map[string]int64{},
 	}, nil
 }
 
@@ -156,34 +160,43 @@ func (t *Tickets) Peek(sealed string) (Ticket, error) {
 // the others ErrInvalid.
 func (t *Tickets) Spend(ctx context.Context, ticket Ticket) error {
 	used := fmt.Errorf("%w: the session ticket was used before", ErrInvalid)
+	if !t.spendHere(ticket) {
+		return used
+	}
 	if ticket.Binding == "" {
-		if !t.spendAnonymous(ticket) {
-			return used
-		}
 		return nil
 	}
-	_, err := t.spent.Insert(ctx, ticket.ID, spentTicket{Expires: time.UnixMilli(ticket.Expires).UTC()})
+	// It is remembered for longer than it lives, for those who have looked at it before.
+	_, err := t.spent.Insert(ctx, ticket.ID, spentTicket{Expires: time.UnixMilli(ticket.Expires).UTC().Add(TicketLife)})
 	if errors.Is(err, store.ErrExists) {
 		return used
 	}
 	return err
 }
 
-func (t *Tickets) spendAnonymous(ticket Ticket) bool {
+// SpentHere tells whether a ticket was spent on this node.
+func (t *Tickets) SpentHere(ticket Ticket) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, spent := t.here[ticket.ID]
+	return spent
+}
+
+func (t *Tickets) spendHere(ticket Ticket) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now().UnixMilli()
 	if now-t.swept > TicketLife.Milliseconds() {
 		t.swept = now
-		for id, expires := range t.anonymous {
-			if expires <= now {
-				delete(t.anonymous, id)
+		for id, expires := range t.here {
+			if expires+TicketLife.Milliseconds() <= now {
+				delete(t.here, id)
 			}
 		}
 	}
-	if _, spent := t.anonymous[ticket.ID]; spent {
+	if _, spent := t.here[ticket.ID]; spent {
 		return false
 	}
-	t.anonymous[ticket.ID] = ticket.Expires
+	t.here[ticket.ID] = ticket.Expires
 	return true
 }

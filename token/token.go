@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -47,7 +48,27 @@ type Manager struct {
 type keySet struct {
 	pair      *pair
 	algorithm jwa.SignatureAlgorithm
-	jwks      []byte
+	// published are the JWKS of the times to come, each without the keys that have
+	// expired by then; the last one holds for good.
+	published []publication
+}
+
+// publication is a JWKS and when it is replaced by the next one.
+type publication struct {
+	until time.Time
+	set   jwk.Set
+	body  []byte
+}
+
+// at returns the JWKS of a time.
+func (k *keySet) at(now time.Time) publication {
+	last := len(k.published) - 1
+	for _, p := range k.published[:last] {
+		if now.Before(p.until) {
+			return p
+		}
+	}
+	return k.published[last]
 }
 
 // retiredKey is a public key that has signed before the present one. It stays in
@@ -81,15 +102,12 @@ func (m *Manager) Reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	set := jwk.NewSet()
-	if err := set.AddKey(p.public); err != nil {
-		return err
-	}
-	if err := m.remember(ctx, p, set); err != nil {
+	retired, err := m.remember(ctx, p)
+	if err != nil {
 		return err
 	}
 	keys := &keySet{pair: p, algorithm: algorithms[m.options.Algorithm]}
-	if keys.jwks, err = json.Marshal(set); err != nil {
+	if keys.published, err = publish(p, retired); err != nil {
 		return err
 	}
 	m.keys.Store(keys)
@@ -97,49 +115,77 @@ func (m *Manager) Reload(ctx context.Context) error {
 }
 
 // remember notes the key in use in the store, retires the one that was in use
-// before, and adds to set those whose tokens may still be around.
-func (m *Manager) remember(ctx context.Context, p *pair, set jwk.Set) error {
-	public, err := json.Marshal(p.public)
-	if err != nil {
-		return err
-	}
+// before, and returns those whose tokens may still be around, the first to expire first.
+func (m *Manager) remember(ctx context.Context, p *pair) ([]retiredKey, error) {
+	var retired []retiredKey
 	known := false
 	for item, err := range m.retired.All(ctx, store.Query{}) {
-		switch {
-		case err != nil:
-			return err
-		case item.ID == p.public.KeyID():
-			known = true
-			if !item.Value.Current { // an older pair was put back
-				item.Value.Current, item.Value.Expires = true, time.Time{}
-				if _, err := m.retired.Replace(ctx, item); err != nil && !errors.Is(err, store.ErrConflict) {
-					return err
-				}
-			}
-			continue
-		case item.Value.Current:
-			item.Value.Current = false
-			item.Value.Expires = m.options.Now().Add(m.options.ExpiresIn + retirement)
-			if _, err := m.retired.Replace(ctx, item); err != nil && !errors.Is(err, store.ErrConflict) {
-				return err
-			}
-		}
-		key, err := jwk.ParseKey(item.Value.Key)
 		if err != nil {
-			return fmt.Errorf("retired key %s: %w", item.ID, err)
+			return nil, err
 		}
-		if err := set.AddKey(key); err != nil {
-			return err
+		own, was := item.ID == p.public.KeyID(), item.Value
+		if own {
+			item.Value.Current, item.Value.Expires = true, time.Time{} // an older pair may have been put back
+		} else if was.Current {
+			item.Value.Current, item.Value.Expires = false, m.options.Now().Add(m.options.ExpiresIn+retirement)
+		}
+		if item.Value.Current != was.Current {
+			_, err := m.retired.Replace(ctx, item)
+			if errors.Is(err, store.ErrNotFound) {
+				continue // it has expired just now
+			}
+			if err != nil && !errors.Is(err, store.ErrConflict) { // another node is at it too
+				return nil, err
+			}
+		}
+		if own {
+			known = true
+		} else {
+			retired = append(retired, item.Value)
 		}
 	}
+	slices.SortFunc(retired, func(a, b retiredKey) int { return a.Expires.Compare(b.Expires) })
 	if known {
-		return nil
+		return retired, nil
+	}
+	public, err := json.Marshal(p.public)
+	if err != nil {
+		return nil, err
 	}
 	_, err = m.retired.Insert(ctx, p.public.KeyID(), retiredKey{Key: public, Current: true})
-	if errors.Is(err, store.ErrExists) {
-		return nil
+	if err != nil && !errors.Is(err, store.ErrExists) {
+		return nil, err
 	}
-	return err
+	return retired, nil
+}
+
+// publish makes the JWKS of the pair in use and of the keys before it, as long as each has to be known.
+func publish(p *pair, retired []retiredKey) ([]publication, error) {
+	var published []publication
+	for i := 0; i <= len(retired); i++ {
+		next := publication{set: jwk.NewSet()}
+		if err := next.set.AddKey(p.public); err != nil {
+			return nil, err
+		}
+		for _, r := range retired[i:] {
+			key, err := jwk.ParseKey(r.Key)
+			if err != nil {
+				return nil, fmt.Errorf("retired key: %w", err)
+			}
+			if err := next.set.AddKey(key); err != nil {
+				return nil, err
+			}
+		}
+		if i < len(retired) {
+			next.until = retired[i].Expires
+		}
+		var err error
+		if next.body, err = json.Marshal(next.set); err != nil {
+			return nil, err
+		}
+		published = append(published, next)
+	}
+	return published, nil
 }
 
 // PublicPEM is the public key of the pair in use, as PKIX PEM.
@@ -155,7 +201,7 @@ func (m *Manager) Algorithm() string { return m.options.Algorithm }
 func (m *Manager) ExpiresIn() time.Duration { return m.options.ExpiresIn }
 
 // JWKS is the JSON Web Key Set of all public keys that tokens in use are signed with.
-func (m *Manager) JWKS() []byte { return m.keys.Load().jwks }
+func (m *Manager) JWKS() []byte { return m.keys.Load().at(m.options.Now()).body }
 
 // Sign returns a token that carries user (anything that marshals to JSON; nil for
 // nobody) and, if sessionID is not empty, the ticket of a session. Times in it are
@@ -179,7 +225,7 @@ func (m *Manager) Sign(user any, sessionID string) (Token, error) {
 			return Token{}, fmt.Errorf("token header: %w", err)
 		}
 	}
-	signed, err := jws.Sign(payload, jws.WithKey(keys.algorithm, keys.pair.private, jws.WithProtectedHeaders(header)))
+	signed, err := jws.Sign(payload, jws.WithKey(keys.algorithm, keys.pair.signer, jws.WithProtectedHeaders(header)))
 	if err != nil {
 		return Token{}, fmt.Errorf("sign token: %w", err)
 	}
@@ -195,11 +241,8 @@ var ErrInvalid = errors.New("invalid token")
 // The algorithm is the one in the settings and the key one of ours: what the
 // token's header says of either is not believed (RFC 8725, 3.1).
 func (m *Manager) SessionID(signed string) (string, error) {
-	set, err := jwk.Parse(m.JWKS())
-	if err != nil {
-		return "", err
-	}
-	payload, err := jws.Verify([]byte(signed), jws.WithKeySet(set, jws.WithRequireKid(true)))
+	now := m.options.Now()
+	payload, err := jws.Verify([]byte(signed), jws.WithKeySet(m.keys.Load().at(now).set, jws.WithRequireKid(true)))
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
@@ -210,7 +253,7 @@ func (m *Manager) SessionID(signed string) (string, error) {
 	if err := json.Unmarshal(payload, &claims); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	if m.options.Now().Unix() >= claims.Expires {
+	if now.Unix() >= claims.Expires {
 		return "", fmt.Errorf("%w: expired", ErrInvalid)
 	}
 	return claims.SessionID, nil
