@@ -57,7 +57,7 @@ func (c backupCmd) Run(ctx context.Context, a *app) error {
 
 // keptElsewhere are the files that a restored server needs beside the database.
 func keptElsewhere(cfg *config.Config) []string {
-	var there []string
+	there := []string{}
 	for _, path := range []string{
 		cfg.JWTPrivateKeyPath, cfg.JWTPublicKeyPath, secretPath(cfg), cfg.TLSCertPath, cfg.TLSKeyPath,
 		filepath.Join(cfg.Dir, ".env"), cfg.ProvidersPath, cfg.ApplicationsPath,

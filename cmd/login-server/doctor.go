@@ -187,6 +187,17 @@ func (e *examination) openTo(path string, mask fs.FileMode) bool {
 	return err == nil && info.Mode().Perm()&mask != 0 && os.PathSeparator == '/'
 }
 
+// private complains about a file that others can read. That its group can may be
+// meant so: it is how a file of root is given to a service.
+func (e *examination) private(about, path, consequence string) {
+	switch {
+	case e.openTo(path, 0o007):
+		e.problem(about, shown(path)+" is open to every user of this machine: "+consequence, "chmod 600 "+shown(path))
+	case e.openTo(path, 0o070):
+		e.warn(about, shown(path)+" is open to its group: "+consequence, "chmod 600 "+shown(path)+", unless the group is that of the server alone")
+	}
+}
+
 // overrides tells which built-in files the operator has replaced.
 func (e *examination) overrides() {
 	for _, folder := range []string{"templates", "static"} {
@@ -244,9 +255,7 @@ func (e *examination) store(ctx context.Context) {
 			e.info(about, "the next start brings it up to schema version %d; make a backup before", report.Known)
 		}
 	}
-	if err == nil && !report.Missing && e.openTo(path, 0o077) {
-		e.problem(about, shown(path)+" can be read by other users of this machine", "chmod 600 "+shown(path))
-	}
+	e.private(about, path, "they see who has an account")
 	folder := e.cfg.DataDir
 	for folder != filepath.Dir(folder) {
 		if _, err := os.Stat(folder); err == nil {
@@ -277,9 +286,7 @@ func (e *examination) keys() {
 	default:
 		e.ok(about, "%s with %s, which belong together; kid %s", cfg.JWTAlgorithm, info.Kind, info.KeyID)
 	}
-	if e.openTo(cfg.JWTPrivateKeyPath, 0o077) {
-		e.problem(about, shown(cfg.JWTPrivateKeyPath)+" can be read by other users of this machine: they can sign tokens", "chmod 600 "+shown(cfg.JWTPrivateKeyPath))
-	}
+	e.private(about, cfg.JWTPrivateKeyPath, "they can sign tokens")
 }
 
 func (e *examination) secret() {
@@ -303,9 +310,7 @@ func (e *examination) secret() {
 	default:
 		e.ok(about, "SESSION_SECRET was generated and is in %s", shown(path))
 	}
-	if e.openTo(path, 0o077) {
-		e.problem(about, shown(path)+" can be read by other users of this machine: they can read cookies", "chmod 600 "+shown(path))
-	}
+	e.private(about, path, "they can make cookies")
 }
 
 // certificate checks what the start of the server does not mind: names and dates.
@@ -337,9 +342,7 @@ func (e *examination) certificate() {
 	if err := leaf.VerifyHostname(cfg.BaseURL.Hostname()); err != nil && cfg.BaseURL.Scheme == "https" {
 		e.warn(about, "is not for "+cfg.BaseURL.Hostname()+", the host of BASE_URL", "have it issued for that name too")
 	}
-	if e.openTo(cfg.TLSKeyPath, 0o007) {
-		e.problem(about, shown(cfg.TLSKeyPath)+" can be read by every user of this machine", "chmod o= "+shown(cfg.TLSKeyPath))
-	}
+	e.private(about, cfg.TLSKeyPath, "they can pretend to be this server")
 }
 
 // tolerance is how far two clocks may differ without a word.
@@ -579,7 +582,7 @@ func (e *examination) providers(ctx context.Context) {
 					e.problem(about, fmt.Sprintf("%s (%s) cannot be reached: %v", p.ID, p.Strategy, err), "check its options, the network and the firewall, or disable it")
 					return
 				}
-				e.ok(about, "%s (%s) answers within %s", p.ID, p.Strategy, max(took, time.Millisecond))
+				e.ok(about, "%s (%s) can be reached (%s)", p.ID, p.Strategy, max(took, time.Millisecond))
 			}
 		})
 	}

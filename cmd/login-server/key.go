@@ -39,8 +39,8 @@ type keyLine struct {
 	PublicKey  string `json:"publicKey"`
 }
 
-// keys checks the key files; without any there is nothing to show or rotate.
-func (a *app) keys() (*config.Config, keyLine, error) {
+// keyPair checks the key files; without any there is nothing to show or rotate.
+func (a *app) keyPair() (*config.Config, keyLine, error) {
 	cfg, _, err := config.Load(a.dir, a.env)
 	if err != nil {
 		return nil, keyLine{}, err
@@ -60,7 +60,7 @@ func (a *app) keys() (*config.Config, keyLine, error) {
 
 // Run implements the command.
 func (keyShowCmd) Run(a *app) error {
-	_, line, err := a.keys()
+	_, line, err := a.keyPair()
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ Example:
 
 // Run implements the command.
 func (c keyRotateCmd) Run(ctx context.Context, a *app) error {
-	cfg, old, err := a.keys()
+	cfg, old, err := a.keyPair()
 	if err != nil {
 		return err
 	}
@@ -102,16 +102,23 @@ func (c keyRotateCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	suffix := "." + time.Now().UTC().Format("20060102T150405Z")
+	files := map[string]fs.FileInfo{}
+	for _, path := range []string{cfg.JWTPrivateKeyPath, cfg.JWTPublicKeyPath} {
+		if files[path], err = os.Stat(path); err != nil {
+			return err
+		}
+	}
 	if err := token.Rotate(cfg.JWTPrivateKeyPath, cfg.JWTPublicKeyPath, suffix, cfg.JWTAlgorithm); err != nil {
 		return config.Join(keyProblem(cfg, err))
 	}
-	for _, path := range []string{cfg.JWTPrivateKeyPath, cfg.JWTPublicKeyPath} {
-		info, err := os.Stat(path + suffix)
-		if err = errors.Join(err, like(path, info)); err != nil {
-			return fmt.Errorf("the new %s may not be readable for the server: %w", shown(path), err)
+	for path, old := range files {
+		for _, written := range []string{path, path + suffix} {
+			if err := errors.Join(os.Chmod(written, old.Mode().Perm()), giveTo(written, old)); err != nil {
+				return fmt.Errorf("%s may not be readable for the server: %w", shown(written), err)
+			}
 		}
 	}
-	_, line, err := a.keys()
+	_, line, err := a.keyPair()
 	if err != nil {
 		return err
 	}
@@ -121,12 +128,4 @@ func (c keyRotateCmd) Run(ctx context.Context, a *app) error {
 	_, err = fmt.Fprintf(a.stdout, "Rotated: kid %s in the place of %s, which is kept as %s and %s.\nA running server signs with it within seconds.\n",
 		line.KeyID, old.KeyID, shown(cfg.JWTPrivateKeyPath+suffix), shown(cfg.JWTPublicKeyPath+suffix))
 	return err
-}
-
-// like gives a new file the owner and the mode of the one it replaces.
-func like(path string, old fs.FileInfo) error {
-	if old == nil {
-		return nil
-	}
-	return errors.Join(os.Chmod(path, old.Mode().Perm()), giveTo(path, old))
 }

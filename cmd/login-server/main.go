@@ -20,6 +20,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"golang.org/x/term"
 
 	"login-server/config"
 )
@@ -65,7 +66,8 @@ type app struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
-	lines  *bufio.Reader // of stdin, once something is asked
+	lines  *bufio.Reader  // of stdin, once something is asked
+	keys   *term.Terminal // the same, once a password is asked for at a terminal
 }
 
 func main() {

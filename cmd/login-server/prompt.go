@@ -15,6 +15,9 @@ import (
 // errUnanswered: standard input has ended before a question was answered.
 var errUnanswered = errors.New("no answer")
 
+// errInterrupted: whoever was asked has thought better of it.
+var errInterrupted = errors.New("interrupted; nothing was changed")
+
 // ask puts a question on standard error, which leaves standard output to results,
 // and reads a line of the answer. Without an answer fallback is taken.
 func (a *app) ask(ctx context.Context, question, fallback string) (string, error) {
@@ -98,27 +101,31 @@ func checkPassword(password string) error {
 	return nil
 }
 
-// secret asks for something that is not to be seen. A terminal does not echo it;
-// any other input is read as a line.
+// secret asks for something that is not to be seen. At a terminal nothing is echoed
+// from before the question stands there; any other input is read as a line.
 func (a *app) secret(ctx context.Context, question string) (string, error) {
 	fd, ok := a.terminal()
 	if !ok {
 		return a.answer(ctx, question)
 	}
-	fmt.Fprint(a.stderr, question)
-	state, err := term.GetState(fd)
+	state, err := term.MakeRaw(fd)
 	if err != nil {
 		return "", err
 	}
-	defer fmt.Fprintln(a.stderr)
-	// An interrupt must not leave the terminal without echo.
+	// Also after an interrupt, or the terminal would stay as it is.
 	defer term.Restore(fd, state)
+	if a.keys == nil {
+		a.keys = term.NewTerminal(struct {
+			io.Reader
+			io.Writer
+		}{a.stdin, a.stderr}, "")
+	}
 	return await(ctx, func() (string, error) {
-		password, err := term.ReadPassword(fd)
-		if errors.Is(err, io.EOF) {
-			err = errUnanswered
+		password, err := a.keys.ReadPassword(question)
+		if errors.Is(err, io.EOF) { // the key for it, or that for an interrupt
+			err = errInterrupted
 		}
-		return string(password), err
+		return password, err
 	})
 }
 
@@ -174,6 +181,6 @@ func await(ctx context.Context, read func() (string, error)) (string, error) {
 	case r := <-answer:
 		return r.text, r.err
 	case <-ctx.Done():
-		return "", errors.New("interrupted; nothing was changed")
+		return "", errInterrupted
 	}
 }

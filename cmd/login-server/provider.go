@@ -118,7 +118,7 @@ func (c localAddCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	if err := file.save(entry); err != nil {
+	if err := file.save(); err != nil {
 		return err
 	}
 	line := lineOf(provider, u)
@@ -172,7 +172,7 @@ func (c localRemoveCmd) Run(ctx context.Context, a *app) error {
 	if err := file.remove(entry, "options", "users", user); err != nil {
 		return err
 	}
-	if err := file.save(entry); err != nil {
+	if err := file.save(); err != nil {
 		return err
 	}
 	return a.done(lineOf(provider, u), "Removed %s from %s in %s. %s\nThe account and its sessions stay; to delete them: login-server user delete %s:%s",
@@ -209,7 +209,7 @@ func (c localPasswdCmd) Run(ctx context.Context, a *app) error {
 	if err := file.set(hash, entry, "options", "users", user, "password"); err != nil {
 		return err
 	}
-	if err := file.save(entry); err != nil {
+	if err := file.save(); err != nil {
 		return err
 	}
 	return a.done(lineOf(provider, u), "Changed the password of %s in %s. %s\nSessions that are open stay open; to end them: login-server session remove --user %s:%s",

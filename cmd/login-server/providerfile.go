@@ -21,7 +21,7 @@ import (
 // There is no copy of the old file beside the new one: it would keep the hashes of
 // people who were removed.
 type providerFile struct {
-	cfg     *config.Config
+	app     *app
 	path    string // resolved, so that a symbolic link stays one
 	read    []byte // what was read, to notice when somebody else writes meanwhile
 	bom     []byte
@@ -52,7 +52,7 @@ type localUser struct {
 // list. What is wrong elsewhere in the settings is no matter here.
 func (a *app) readProviders() (*providerFile, error) {
 	cfg, _, problems := config.Load(a.dir, a.env)
-	f := &providerFile{cfg: cfg, path: cfg.ProvidersPath}
+	f := &providerFile{app: a, path: cfg.ProvidersPath}
 	path, err := filepath.EvalSymlinks(f.path)
 	switch {
 	case err == nil:
@@ -169,17 +169,7 @@ func (f *providerFile) addUser(entry int, u localUser) error {
 
 // save writes the file, unless the change has made something wrong that was not
 // wrong before.
-func (f *providerFile) save(entry int) error {
-	before := f.complaints(f.original(), entry)
-	var added []config.Problem
-	for _, p := range f.complaints(f.text, entry) {
-		if !slices.Contains(before, p) {
-			added = append(added, p)
-		}
-	}
-	if len(added) > 0 {
-		return &config.Problems{Problems: added}
-	}
+func (f *providerFile) save() error {
 	now, err := os.ReadFile(f.path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -187,36 +177,39 @@ func (f *providerFile) save(entry int) error {
 	if !bytes.Equal(now, f.read) {
 		return fmt.Errorf("%s has changed meanwhile; nothing was written, please try again", shown(f.path))
 	}
-	return replaceFile(f.path, slices.Concat(f.bom, f.text))
+	return replaceFile(f.path, slices.Concat(f.bom, f.text), func(draft string) error {
+		before := f.complaints(f.path)
+		added := slices.DeleteFunc(f.complaints(draft), func(p config.Problem) bool { return slices.Contains(before, p) })
+		if len(added) > 0 {
+			return &config.Problems{Problems: added}
+		}
+		return nil
+	})
 }
 
-// original is the text as it was read; empty when there was no file.
-func (f *providerFile) original() []byte { return bytes.TrimPrefix(f.read, f.bom) }
-
-// complaints is what the server would say of an entry.
-func (f *providerFile) complaints(text []byte, entry int) []config.Problem {
-	raw, err := jsonedit.Get(text, entry)
-	if err != nil {
-		return nil // there is no such entry yet
+// complaints is what the server would say of the entries of a file in this one's place.
+func (f *providerFile) complaints(path string) []config.Problem {
+	cfg, _, err := config.Load(f.app.dir, append(slices.Clone(f.app.env), "PROVIDERS_PATH="+path))
+	_, _, openErr := providers.Open(cfg, providers.Deps{Version: version})
+	problems, ok := errors.AsType[*config.Problems](config.Join(err, openErr))
+	if !ok {
+		return nil
 	}
-	p := config.Provider{File: shown(f.path), Entry: entry + 1}
 	var list []config.Problem
-	for _, bad := range config.Decode(raw, "", &p) {
-		list = append(list, p.Problem(bad.Field, bad.Text, bad.Remedy))
-	}
-	cfg := *f.cfg
-	cfg.Providers = []config.Provider{p}
-	_, _, err = providers.Open(&cfg, providers.Deps{Version: version})
-	if problems, ok := errors.AsType[*config.Problems](err); ok {
-		list = append(list, problems.Problems...)
+	for _, p := range problems.Problems {
+		if p.Entry != "" { // about one of the entries, not about other settings
+			p.File = shown(f.path)
+			list = append(list, p)
+		}
 	}
 	return list
 }
 
 // replaceFile writes a file that is complete or not there at all, with the owner and
 // the mode of the one it replaces. A new one is for nobody but the owner of its
-// folder to read, for it holds hashes of passwords.
-func replaceFile(path string, data []byte) error {
+// folder to read, for it holds hashes of passwords. check sees the file before it
+// takes its place.
+func replaceFile(path string, data []byte, check func(draft string) error) error {
 	dir := filepath.Dir(path)
 	model, err := os.Stat(path)
 	mode := fs.FileMode(0o600)
@@ -239,6 +232,9 @@ func replaceFile(path string, data []byte) error {
 	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close(), giveTo(f.Name(), model))
 	if err != nil {
 		return fmt.Errorf("%s cannot be written: %w", shown(path), err)
+	}
+	if err := check(f.Name()); err != nil {
+		return err
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
 		return fmt.Errorf("%s cannot be replaced (%w); if it is mounted by itself, mount its folder instead", shown(path), err)

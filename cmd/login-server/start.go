@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -261,7 +262,11 @@ func keyProblem(cfg *config.Config, err error) error {
 	if !ok {
 		return err // nil, or an algorithm that config has complained about
 	}
-	short := strings.NewReplacer(cfg.JWTPrivateKeyPath, shown(cfg.JWTPrivateKeyPath), cfg.JWTPublicKeyPath, shown(cfg.JWTPublicKeyPath))
+	var pairs []string
+	for _, path := range []string{cfg.JWTPrivateKeyPath, cfg.JWTPublicKeyPath, filepath.Dir(cfg.JWTPrivateKeyPath), filepath.Dir(cfg.JWTPublicKeyPath)} {
+		pairs = append(pairs, path, shown(path))
+	}
+	short := strings.NewReplacer(pairs...)
 	return problem(shown(e.File), "", short.Replace(e.Text), short.Replace(e.Remedy))
 }
 
@@ -274,9 +279,18 @@ func databaseProblem(cfg *config.Config, err error) error {
 	return problem(shown(path), "", strings.TrimPrefix(err.Error(), "open database "+path+": "), "restore it from a backup, or write another DATA_DIR")
 }
 
+// placed is how html/template names a place: login.html:3:14: …
+var placed = regexp.MustCompile(`^([^:\s]+):(\d+)(?::\d+)?: (.*)$`)
+
+// templateProblem says what is wrong with a page of the operator.
 func templateProblem(err error) error {
 	if err == nil {
 		return nil
 	}
-	return problem("templates", "", strings.TrimPrefix(strings.TrimPrefix(err.Error(), "templates: "), "template: "), "correct the file, or remove it to have the built-in one")
+	const remedy = "correct the file, or remove it to have the built-in one"
+	text := strings.TrimPrefix(strings.TrimPrefix(err.Error(), "templates: "), "template: ")
+	if m := placed.FindStringSubmatch(text); m != nil {
+		return problem("templates/"+m[1], "line "+m[2], m[3], remedy)
+	}
+	return problem("templates", "", text, remedy)
 }
