@@ -1,11 +1,11 @@
 package events
 
 import (
-	"context"
 	"fmt"
 	"net/http/httptest"
 	"runtime"
 	"testing"
+	"time"
 
 	"login-server/identity"
 	"login-server/session"
@@ -14,7 +14,7 @@ import (
 // replyCounter is a connection that takes everything and counts it.
 type replyCounter struct{ replies chan struct{} }
 
-func (c replyCounter) Write(context.Context, []byte) error {
+func (c replyCounter) Write([]byte, time.Time) error {
 	c.replies <- struct{}{}
 	return nil
 }
@@ -25,9 +25,9 @@ func (c replyCounter) CloseNow()         {}
 // idle is a connection that takes everything.
 type idle struct{}
 
-func (idle) Write(context.Context, []byte) error { return nil }
-func (idle) Close(int, string)                   {}
-func (idle) CloseNow()                           {}
+func (idle) Write([]byte, time.Time) error { return nil }
+func (idle) Close(int, string)             {}
+func (idle) CloseNow()                     {}
 
 func BenchmarkEvent(b *testing.B) {
 	for _, sockets := range []int{10, 100_000} {

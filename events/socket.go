@@ -1,7 +1,6 @@
 package events
 
 import (
-	"context"
 	"sync"
 	"time"
 )
@@ -9,8 +8,8 @@ import (
 // Conn is the connection below a socket. Write and Close are called by one
 // goroutine at a time each, possibly both at once.
 type Conn interface {
-	// Write sends one text message.
-	Write(ctx context.Context, message []byte) error
+	// Write sends one text message, or fails when it is not through by the deadline.
+	Write(message []byte, deadline time.Time) error
 	// Close sends a close frame with the code and waits a little for the answer.
 	Close(code int, reason string)
 	// CloseNow drops the connection.
@@ -143,9 +142,7 @@ func (s *Socket) write() {
 }
 
 func (s *Socket) writeOne(message []byte) error {
-	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
-	defer cancel()
-	return s.conn.Write(ctx, message)
+	return s.conn.Write(message, time.Now().Add(writeTimeout))
 }
 
 // belongs returns the group of the socket and what the client was last told of it.

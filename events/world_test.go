@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -277,12 +278,12 @@ func (m message) String() string {
 	return m.Type
 }
 
-func (c *client) Write(ctx context.Context, text []byte) error {
+func (c *client) Write(text []byte, deadline time.Time) error {
 	if c.stuck != nil {
 		select {
 		case <-c.stuck:
-		case <-ctx.Done():
-			return ctx.Err()
+		case <-time.After(time.Until(deadline)):
+			return os.ErrDeadlineExceeded
 		}
 	}
 	c.mu.Lock()

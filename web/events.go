@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/coder/websocket"
 	"github.com/go-chi/chi/v5"
@@ -54,12 +55,13 @@ func (s *Server) socket(w http.ResponseWriter, r *http.Request) error {
 		return refuse(s.publicError(w, r, err))
 	}
 	// The origin has been checked above, by the rules of the settings.
-	c, err := websocket.Accept(smallBuffers{w}, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+	taken := &smallBuffers{ResponseWriter: w}
+	c, err := websocket.Accept(taken, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
 	if err != nil {
 		return nil // Accept has answered
 	}
 	c.SetReadLimit(s.Config.MaxSocketMessage)
-	conn := socketConn{c}
+	conn := socketConn{c, taken.conn}
 	socket, err := s.hub.Join(context.WithoutCancel(r.Context()), conn, clientAddress(r), v.Visit)
 	if err != nil {
 		reason := "please try again later"
@@ -95,10 +97,21 @@ func (s *Server) listen(c *websocket.Conn, socket *events.Socket) {
 }
 
 // socketConn is a WebSocket as the hub sees it.
-type socketConn struct{ c *websocket.Conn }
+type socketConn struct {
+	c    *websocket.Conn
+	conn net.Conn
+}
 
-func (s socketConn) Write(ctx context.Context, message []byte) error {
-	return s.c.Write(ctx, websocket.MessageText, message)
+// Write sets the deadline on the connection: a context that ends would cost a timer
+// and a goroutine for each message, a quarter of what sending to many sockets takes.
+func (s socketConn) Write(message []byte, deadline time.Time) error {
+	if err := s.conn.SetWriteDeadline(deadline); err != nil {
+		return err
+	}
+	if err := s.c.Write(context.Background(), websocket.MessageText, message); err != nil {
+		return err
+	}
+	return s.conn.SetWriteDeadline(time.Time{})
 }
 
 func (s socketConn) Close(code int, reason string) {
@@ -109,15 +122,20 @@ func (s socketConn) CloseNow() { _ = s.c.CloseNow() }
 
 // smallBuffers hands out hijacked connections with buffers that fit what clients
 // send: net/http's own take 8 KiB, which is most of what an idle socket would cost.
-type smallBuffers struct{ http.ResponseWriter }
+type smallBuffers struct {
+	http.ResponseWriter
+	conn net.Conn // once it is taken over
+}
 
+// What is larger than the buffers goes around them. Most messages of clients are
+// pings, and most of ours are a user or a token.
 const (
-	readBuffer  = 512
-	writeBuffer = 1024
+	readBuffer  = 256
+	writeBuffer = 512
 )
 
 // Hijack implements http.Hijacker.
-func (b smallBuffers) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+func (b *smallBuffers) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(b.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, err
@@ -133,6 +151,7 @@ func (b smallBuffers) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		conn = earlyConn{conn, io.MultiReader(bytes.NewReader(bytes.Clone(early)), conn)}
 		reader = conn
 	}
+	b.conn = conn
 	return conn, bufio.NewReadWriter(bufio.NewReaderSize(reader, readBuffer), bufio.NewWriterSize(conn, writeBuffer)), nil
 }
 
