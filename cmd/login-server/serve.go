@@ -63,6 +63,7 @@ func (s *server) serve(ctx context.Context) error {
 	background, stop := context.WithCancel(ctx)
 	defer stop()
 	go s.keepHouse(background)
+	go trimMemory(background, s.web)
 	go s.followFiles(background)
 
 	failed := make(chan error, 2)
