@@ -217,6 +217,12 @@ func TestDeleteSessions(t *testing.T) {
 	mine.fetch(appOrigin, "DELETE", "sessions/"+s.handleOf(mine), "").want(204)
 	mine.get("currentUser").want(401)
 	socket.expectClosed()
+	// Its cookie does not look blocked to the client.
+	var a tokenAnswer
+	mine.get("token").want(200).json(&a)
+	if s.verify(a.Token).SessionID == "" {
+		t.Error("the token carries no session")
+	}
 }
 
 // handleOf is the handle of a browser's session.

@@ -213,11 +213,15 @@ func TestMergeProof(t *testing.T) {
 	s.run("replayed", func(t *testing.T) {
 		b := s.browser()
 		b.login("alpha", "ada")
-		proof := b.prove("beta", "ada")
+		proof, former := b.prove("beta", "ada"), other.user().ID
 		b.submit("merge", "proof", proof).leadsTo("/account")
 		refused(b, proof)
-		b.submit("account/undo-merge", "merge", other.user().ID)
+		b.submit("account/undo-merge", "merge", former).leadsTo("/account")
+		b.open("account").want(200, "The merge has been undone.")
 		refused(b, proof)
+		if got := other.user().ID; got != former {
+			t.Errorf("the other session belongs to %s", got)
+		}
 	})
 	s.run("the identity has moved on", func(t *testing.T) {
 		b, other := s.browser(), s.browser()

@@ -26,8 +26,7 @@ func (s *Server) mountMerge(r chi.Router) {
 // document, and worth nothing in another session, for other accounts, later, or
 // after the next sign-in, which the merge itself is: it works once.
 type mergeProof struct {
-	Handle   string `json:"h"`
-	Binding  string `json:"b"`
+	Session  string `json:"s"` // events.Binding
 	User     string `json:"u"`
 	Other    string `json:"o"`
 	Provider string `json:"p"`
@@ -39,7 +38,7 @@ type mergeProof struct {
 // askMerge sends the browser to the page that shows both accounts.
 func (s *Server) askMerge(w http.ResponseWriter, v visitor, d destination, profile identity.Profile, owner identity.Account) error {
 	proof, err := s.sealer.Seal(mergeProof{
-		Handle: v.Handle, Binding: events.Binding(v.Session), User: v.account.ID, Other: owner.ID, Provider: profile.Provider, ID: profile.ID,
+		Session: events.Binding(v.Session), User: v.account.ID, Other: owner.ID, Provider: profile.Provider, ID: profile.ID,
 		Redirect: d.redirect, Expires: s.Clock.Now().Add(proofLife).Unix(),
 	})
 	if err != nil {
@@ -71,7 +70,7 @@ func (s *Server) proven(w http.ResponseWriter, r *http.Request, sealed string) (
 		}
 		return v, p, other, err
 	}
-	valid := s.sealer.Open(sealed, &p) == nil && p.Handle == v.Handle && p.Binding == events.Binding(v.Session) && p.User == v.account.ID && s.Clock.Now().Unix() <= p.Expires
+	valid := s.sealer.Open(sealed, &p) == nil && p.Session == events.Binding(v.Session) && p.User == v.account.ID && s.Clock.Now().Unix() <= p.Expires
 	if valid {
 		other, err = s.Users.Owner(r.Context(), p.Provider, p.ID)
 		if err != nil && !isNotFound(err) {
