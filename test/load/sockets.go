@@ -224,8 +224,9 @@ func measureMemory(o options) ([]measured, error) {
 	}}, nil
 }
 
-// settled is the resident memory once it does not shrink any more.
+// settled is the resident memory of an idle server, once it does not shrink any more.
 func (p *process) settled() (int64, error) {
+	time.Sleep(3 * time.Second)
 	last := int64(0)
 	for range 20 {
 		time.Sleep(500 * time.Millisecond)
