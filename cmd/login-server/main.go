@@ -71,11 +71,20 @@ type app struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first signal asks to come to an end, a second one does not ask.
-	context.AfterFunc(ctx, stop)
+	ctx, stop := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		stop() // asks to come to an end; a second signal does not ask
+		<-signals
+		os.Exit(interrupted)
+	}()
 	os.Exit(run(ctx, os.Args[1:], &app{env: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}))
 }
+
+// interrupted is the exit status of a program that was not let finish.
+const interrupted = 130
 
 // exitCode ends kong's own output, such as --help.
 type exitCode int
