@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/gorilla/securecookie"
@@ -108,6 +110,10 @@ func (c cookie) set(w http.ResponseWriter, v content) error {
 	if c.options.CrossSite && c.options.Secure {
 		sameSite = http.SameSiteNoneMode
 	}
+	// A response sets the cookie once (RFC 6265, 4.1.1): the latest word counts.
+	w.Header()["Set-Cookie"] = slices.DeleteFunc(w.Header()["Set-Cookie"], func(line string) bool {
+		return strings.HasPrefix(line, c.name+"=")
+	})
 	http.SetCookie(w, &http.Cookie{
 		Name: c.name, Value: value, Path: "/", MaxAge: int(c.lifetime / time.Second),
 		HttpOnly: true, Secure: c.options.Secure, SameSite: sameSite,
@@ -130,6 +136,9 @@ type Visit struct {
 	// Stale means that the cookie is ours but opens nothing any more: its session
 	// has ended or has another secret by now.
 	Stale bool
+	// renewed: the session has got another secret just now, by a request of the same
+	// browser whose answer this one has crossed.
+	renewed bool
 
 	secret []byte
 }
@@ -137,11 +146,7 @@ type Visit struct {
 // Visit tells whose browser a request comes from. An error means that the store
 // could not be asked.
 func (m *Manager) Visit(r *http.Request) (Visit, error) {
-	sent, err := r.Cookie(m.cookie.name)
-	if err != nil {
-		return Visit{}, nil
-	}
-	c, ok := m.cookie.decode(sent.Value, m.now())
+	c, ok := m.sent(r)
 	if !ok {
 		return Visit{}, nil
 	}
@@ -150,12 +155,26 @@ func (m *Manager) Visit(r *http.Request) (Visit, error) {
 	}
 	s, err := m.Get(r.Context(), c.handle)
 	switch {
-	case errors.Is(err, ErrNotFound), err == nil && !s.opensWith(c.secret):
+	case errors.Is(err, ErrNotFound):
 		return Visit{Stale: true}, nil
+	case err == nil && !s.opensWith(c.secret):
+		return Visit{Stale: true, renewed: m.now().Sub(s.AuthTime) < touchInterval}, nil
 	case err != nil:
 		return Visit{}, err
 	}
 	return Visit{Handle: c.handle, Session: &s, secret: c.secret}, nil
+}
+
+// sent returns the content of the request's cookie. Without the __Host- prefix
+// others on the same host may have set one of the same name: ours is the one that
+// can be read.
+func (m *Manager) sent(r *http.Request) (content, bool) {
+	for _, sent := range r.CookiesNamed(m.cookie.name) {
+		if c, ok := m.cookie.decode(sent.Value, m.now()); ok {
+			return c, true
+		}
+	}
+	return content{}, false
 }
 
 // Welcome makes sure that the browser has a cookie of this installation, and that
@@ -166,7 +185,8 @@ func (m *Manager) Welcome(ctx context.Context, w http.ResponseWriter, v Visit) (
 	if v.Session != nil {
 		return v, m.Roll(ctx, w, v)
 	}
-	if v.Handle != "" && now.Sub(v.Issued) < touchInterval {
+	if v.renewed || v.Handle != "" && now.Sub(v.Issued) < touchInterval {
+		// A cookie set now could take the place of the one that was set elsewhere.
 		return v, nil
 	}
 	if v.Handle == "" {
@@ -193,19 +213,21 @@ func (m *Manager) Roll(ctx context.Context, w http.ResponseWriter, v Visit) erro
 // gets a document; one in which somebody is signed in already gets a new secret.
 // No cookie that was planted before is worth anything afterwards.
 func (m *Manager) SignIn(ctx context.Context, w http.ResponseWriter, v Visit, l Login) (Session, error) {
+	// The history first: when this fails the sockets of the session have not heard
+	// of a sign-in whose cookie the browser never got.
+	if err := m.note(ctx, l); err != nil {
+		return Session{}, err
+	}
 	var s Session
 	var secret []byte
 	err := error(ErrNotFound)
 	if v.Session != nil {
-		s, secret, err = m.renew(ctx, v.Handle, l)
+		s, secret, err = m.renew(ctx, v, l)
 	}
 	if errors.Is(err, ErrNotFound) {
 		s, secret, err = m.begin(ctx, v, l)
 	}
 	if err != nil {
-		return Session{}, err
-	}
-	if err := m.note(ctx, l); err != nil {
 		return Session{}, err
 	}
 	return s, m.cookie.set(w, content{kind: kindSession, issued: m.now(), handle: s.Handle, secret: secret})

@@ -130,7 +130,9 @@ func (m *Manager) wrote(handle string, removed bool) {
 func (m *Manager) Get(ctx context.Context, handle string) (Session, error) {
 	item, err := m.cache.Get(ctx, handle, m.sessions.Get)
 	if err == nil && !m.now().Before(item.Value.Expires) {
-		return Session{}, ErrNotFound
+		// Another node may have moved its expiry on without a word.
+		m.cache.Forget(handle)
+		item, err = m.sessions.Get(ctx, handle)
 	}
 	return item.Value, err
 }
@@ -161,7 +163,7 @@ type Login struct {
 // begin stores the session of a login under the visit's handle if that is free,
 // with a new secret, and the entry in the history.
 func (m *Manager) begin(ctx context.Context, v Visit, l Login) (Session, []byte, error) {
-	now, secret := m.now(), random(32)
+	now, secret := m.now(), random(secretSize)
 	s := Session{
 		Handle: v.Handle, Secret: hash(secret), UserID: l.UserID, Provider: l.Provider, AuthTime: now,
 		Application: l.Application, Address: l.Address, UserAgent: l.UserAgent,
@@ -177,27 +179,35 @@ func (m *Manager) begin(ctx context.Context, v Visit, l Login) (Session, []byte,
 		s.Handle = NewHandle()
 		_, err = m.sessions.Insert(ctx, s.Handle, s)
 	}
+	m.wrote(s.Handle, false)
 	if err != nil {
 		return Session{}, nil, err
 	}
-	m.wrote(s.Handle, false)
 	return s, secret, nil
 }
 
-// renew replaces the secret of a session after its privilege has changed.
-func (m *Manager) renew(ctx context.Context, handle string, l Login) (Session, []byte, error) {
-	secret := random(32)
-	item, err := m.sessions.Update(ctx, handle, func(s *Session) error {
+// renew replaces the secret of the visit's session after its privilege has
+// changed. ErrNotFound if the visit does not open it any more: another request of
+// the same browser was faster, and has the cookie that does.
+func (m *Manager) renew(ctx context.Context, v Visit, l Login) (Session, []byte, error) {
+	secret := random(secretSize)
+	item, err := m.sessions.Update(ctx, v.Handle, func(s *Session) error {
+		if !s.opensWith(v.secret) {
+			return ErrNotFound
+		}
 		now := m.now()
-		s.Secret, s.Provider, s.AuthTime = hash(secret), l.Provider, now
+		s.Secret, s.UserID, s.Provider, s.AuthTime = hash(secret), l.UserID, l.Provider, now
+		s.Address, s.UserAgent = l.Address, l.UserAgent
+		if l.Application != "" {
+			s.Application = l.Application
+		}
 		s.LastSeen, s.Expires = now, now.Add(m.lifetime)
-		s.UserID = l.UserID
 		return nil
 	})
+	m.wrote(v.Handle, false)
 	if err != nil {
 		return Session{}, nil, err
 	}
-	m.wrote(handle, false)
 	return item.Value, secret, nil
 }
 
@@ -224,11 +234,9 @@ func (m *Manager) touch(ctx context.Context, handle string, secret []byte) (bool
 		s.LastSeen, s.Expires = now, now.Add(m.lifetime)
 		return nil
 	})
+	m.cache.Forget(handle) // which may not know what another node has written
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
-	}
-	if err == nil {
-		m.cache.Forget(handle)
 	}
 	return err == nil, err
 }
