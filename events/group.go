@@ -80,6 +80,7 @@ func (st *state) sameSession(other *state) bool {
 type issued struct {
 	token.Token
 	at    time.Time
+	keyID string
 	state *state
 }
 
@@ -279,13 +280,18 @@ func (h *Hub) show(g *group, sockets []*Socket) error {
 		h.stopRenewal(g)
 		out := frame(now, TypeLoggedOut, nil)
 		for _, s := range sockets {
+			var asked bool
 			s.tell(g, func() {
+				asked, s.pending, s.asked = s.asked, false, false
 				s.unproven = true
 				if s.shown != signedOut {
 					s.shown = signedOut
 					s.sendLocked(out)
 				}
 			})
+			if asked {
+				h.answerToken(s, signedOut, now)
+			}
 		}
 		return nil
 	}
@@ -321,6 +327,7 @@ func (h *Hub) show(g *group, sockets []*Socket) error {
 				s.sendLocked(updated())
 			}
 			s.shown, s.unproven = g.current, false
+			s.pending, s.asked = false, false // it gets its token here
 			if newcomer || g.overdue {
 				s.sendLocked(signed())
 			}
@@ -352,14 +359,14 @@ func (s *Socket) tell(g *group, do func()) {
 func (h *Hub) tokenOf(g *group) (*issued, error) {
 	now := h.o.Clock.Now()
 	period := max(h.o.Tokens.ExpiresIn()-renewBefore, time.Second)
-	if g.token != nil && !g.overdue && g.token.state == g.current && now.Sub(g.token.at) < period {
+	if g.token != nil && !g.overdue && g.token.state == g.current && g.token.keyID == h.o.Tokens.KeyID() && now.Sub(g.token.at) < period {
 		return g.token, nil
 	}
-	t, err := h.o.Tokens.Sign(json.RawMessage(g.current.encoded), "")
+	t, err := h.sign(g.current, now)
 	if err != nil {
 		return nil, err
 	}
-	g.token = &issued{Token: t, at: now, state: g.current}
+	g.token = t
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	// If one is on already, other sockets hold a token that expires earlier.
@@ -375,6 +382,17 @@ func (h *Hub) tokenOf(g *group) (*issued, error) {
 		})
 	}
 	return g.token, nil
+}
+
+// sign makes a token for a state.
+func (h *Hub) sign(st *state, now time.Time) (*issued, error) {
+	var user any
+	if st != signedOut {
+		user = json.RawMessage(st.encoded)
+	}
+	keyID := h.o.Tokens.KeyID()
+	t, err := h.o.Tokens.Sign(user, "")
+	return &issued{Token: t, at: now, keyID: keyID, state: st}, err
 }
 
 func (h *Hub) stopRenewal(g *group) {

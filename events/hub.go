@@ -190,7 +190,7 @@ func (h *Hub) bindLocked(s *Socket, handle string) {
 	g.sockets[s] = true
 	g.fresh = append(g.fresh, s)
 	s.mu.Lock()
-	s.group = g
+	s.group, s.pending = g, true
 	s.mu.Unlock()
 	h.lookLocked(g)
 }
@@ -200,7 +200,7 @@ func (h *Hub) unbindLocked(s *Socket) {
 	delete(h.loose, s)
 	s.mu.Lock()
 	g := s.group
-	s.group = nil
+	s.group, s.pending = nil, false
 	s.mu.Unlock()
 	if g == nil {
 		return
@@ -303,6 +303,24 @@ func (h *Hub) checkIdle() {
 		if now-s.heard() >= h.o.IdleTimeout.Milliseconds() {
 			s.close(ClosePolicy, "idle")
 		}
+	}
+}
+
+// KeysChanged tells all clients of the new public key, and those of signed-in
+// sessions their token, signed with it.
+func (h *Hub) KeysChanged() {
+	about := frame(h.o.Clock.Now(), TypeAbout, h.o.About())
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s := range h.loose {
+		s.send(about)
+	}
+	for _, g := range h.groups {
+		for s := range g.sockets {
+			s.send(about)
+		}
+		g.due = true
+		h.lookLocked(g)
 	}
 }
 

@@ -115,7 +115,10 @@ func (h *Hub) sendToken(ctx context.Context, s *Socket) {
 	now := h.o.Clock.Now()
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	g, shown := s.belongs()
+	g, shown, pending := s.asks()
+	if pending {
+		return // it is about to be told who is signed in, and gets its token then
+	}
 	if g == nil || shown == nil {
 		shown = signedOut
 	}
@@ -131,7 +134,19 @@ func (h *Hub) sendToken(ctx context.Context, s *Socket) {
 			return
 		}
 	}
-	t, err := h.asked(shown, now)
+	h.answerToken(s, shown, now)
+}
+
+// asks notes that the client has asked for a token if it cannot be said yet whose.
+func (s *Socket) asks() (g *group, shown *state, pending bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked = s.pending
+	return s.group, s.shown, s.pending
+}
+
+func (h *Hub) answerToken(s *Socket, st *state, now time.Time) {
+	t, err := h.asked(st, now)
 	if err != nil {
 		h.o.Log.Error("sign token for a socket", "err", err)
 		s.fail(now, "The token could not be made. Please try again.")
@@ -143,18 +158,17 @@ func (h *Hub) sendToken(ctx context.Context, s *Socket) {
 // asked returns a token for clients that ask for one, the same one for a tenth of
 // its life.
 func (h *Hub) asked(st *state, now time.Time) (*issued, error) {
-	last, user := &st.asked, any(json.RawMessage(st.encoded))
+	last := &st.asked
 	if st == signedOut { // which all hubs share
-		last, user = &h.nobody, nil
+		last = &h.nobody
 	}
-	if t := last.Load(); t != nil && now.Sub(t.at) < h.o.Tokens.ExpiresIn()/10 {
+	if t := last.Load(); t != nil && t.keyID == h.o.Tokens.KeyID() && now.Sub(t.at) < h.o.Tokens.ExpiresIn()/10 {
 		return t, nil
 	}
-	signed, err := h.o.Tokens.Sign(user, "")
+	t, err := h.sign(st, now)
 	if err != nil {
 		return nil, err
 	}
-	t := &issued{Token: signed, at: now, state: st}
 	last.Store(t)
 	return t, nil
 }

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+
+	"login-server/token"
 )
 
 // userIn is the user in a token, as JSON.
@@ -243,6 +245,44 @@ func TestAuthenticateDuringTheGreetingIsNotLost(t *testing.T) {
 		w.settle()
 		close(c.stuck)
 		c.greeted("loggedOut, authenticated, loggedIn Ada, token")
+	})
+}
+
+func TestTokenAskedForBeforeTheSessionWasReadIsOfItsUser(t *testing.T) {
+	inWorld(t, func(w *world) {
+		b := w.browser().signIn(w.person("Ada", "github"))
+		c := w.browser().connect().greeted("loggedOut")
+		c.authenticate(b.sessionToken())
+		c.send(`{"type":"token"}`)
+		w.settle()
+		got := c.want("authenticated, loggedIn Ada, token")
+		if user := w.userIn(got[2].Data.Token); !strings.Contains(user, `"Ada"`) {
+			t.Errorf("the token carries %s", user)
+		}
+
+		stranger := w.browser().comeBy()
+		d := w.browser().connect().greeted("loggedOut")
+		d.authenticate(stranger.sessionToken())
+		d.send(`{"type":"token"}`)
+		w.settle()
+		d.want("authenticated, token")
+	})
+}
+
+func TestKeysChangedTellsTheKeyBeforeATokenSignedWithIt(t *testing.T) {
+	inWorld(t, func(w *world) {
+		c := w.browser().signIn(w.person("Ada", "github")).connect()
+		nobody := w.browser().connect().greeted("loggedOut")
+		before := tokensOf(c.want(greeting + "authenticated, loggedIn Ada, token"))
+		w.must(token.Rotate(w.private, w.public, ".old", "ES256"))
+		w.must(w.tokens.Reload(w.Context()))
+		w.hub.KeysChanged()
+		w.settle()
+		after := tokensOf(c.want("about, token"))
+		if after[0] == before[0] {
+			t.Error("the token of the old key was sent again")
+		}
+		nobody.want("about")
 	})
 }
 

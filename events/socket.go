@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Conn is the connection below a socket. Write and Close are called by one
-// goroutine at a time each, possibly both at once.
+// Conn is the connection below a socket. One goroutine at a time calls Write and
+// Close; CloseNow may come at any moment.
 type Conn interface {
 	// Write sends one text message, or fails when it is not through by the deadline.
 	Write(message []byte, deadline time.Time) error
@@ -51,6 +51,9 @@ type Socket struct {
 	// unproven: the socket came with an anonymous cookie, which proves nothing
 	// once somebody has signed in.
 	unproven bool
+	// pending: the socket has joined its group and not been shown anything yet; asked:
+	// meanwhile the client has asked for a token.
+	pending, asked bool
 	// writing: a goroutine writes what is in the queue. closing: nothing more gets into it.
 	writing, closing bool
 	queue            [][]byte

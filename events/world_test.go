@@ -47,6 +47,8 @@ type world struct {
 	users    *identity.Directory
 	sessions *session.Manager
 	tokens   *token.Manager
+	private  string // file of the signing key
+	public   string
 	tickets  *token.Tickets
 	hub      *Hub
 	log      *bytes.Buffer
@@ -109,11 +111,11 @@ func newWorld(t testing.TB, adjust func(*Options)) *world {
 		Changed: func(handle string, removed bool) { w.bus.Publish(Hint{Session: handle, Removed: removed}) },
 	})
 	// ES256 signatures are randomised: two equal tokens are one signature.
-	private, public := filepath.Join(dir, "private.key"), filepath.Join(dir, "public.key")
-	_, err = token.EnsureKeys(private, public, "ES256")
+	w.private, w.public = filepath.Join(dir, "private.key"), filepath.Join(dir, "public.key")
+	_, err = token.EnsureKeys(w.private, w.public, "ES256")
 	must(err)
 	w.tokens, err = token.NewManager(context.Background(), w.engine, token.Options{
-		PrivateKeyPath: private, PublicKeyPath: public, Algorithm: "ES256", ExpiresIn: tokenLife, Now: w.clock.Now,
+		PrivateKeyPath: w.private, PublicKeyPath: w.public, Algorithm: "ES256", ExpiresIn: tokenLife, Now: w.clock.Now,
 	})
 	must(err)
 	w.tickets, err = token.NewTickets(w.engine, []string{"secret"}, w.clock.Now)
