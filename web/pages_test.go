@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"login-server/identity"
 )
 
 // The pages of contract section 6, in the order in which people meet them.
@@ -530,6 +532,21 @@ func TestDelete(t *testing.T) {
 	b.login("alpha", "ada")
 	if b.user().ID == id {
 		t.Error("the same account is back")
+	}
+	b.submit("delete").leadsTo("/login")
+
+	// By another process, of which this one has not heard yet.
+	b.login("alpha", "ada")
+	id = b.user().ID
+	elsewhere := identity.NewDirectory(s.store, identity.Options{BaseURL: s.base, Now: s.clock.Now})
+	if err := elsewhere.Delete(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	b.fetch(appOrigin, "PATCH", "users/"+id, `{"name": "Ghost"}`).want(401)
+	b.submit("account/name", "name", "Ghost").leadsTo("/login")
+	b.submit("login/beta", "username", "ben", "password", "ben-pw").leadsTo("/account")
+	if got := b.user(); got.ID == id || got.Identities["beta"].ID != "b2" {
+		t.Errorf("signed in as %+v", got)
 	}
 	b.submit("delete").leadsTo("/login")
 
