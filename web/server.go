@@ -118,6 +118,13 @@ func (s *Server) ProvidersChanged() error {
 	return nil
 }
 
+// KeysChanged makes the server, and the clients of its sockets, use the key pair
+// that Tokens has loaded since.
+func (s *Server) KeysChanged() {
+	s.about.renew(context.Background())
+	s.hub.KeysChanged()
+}
+
 // Hub is the hub of the server's sockets.
 func (s *Server) Hub() *events.Hub { return s.hub }
 
