@@ -241,15 +241,6 @@ func (s *server) restart() {
 	s.run()
 }
 
-// origin of BASE_URL.
-func (s *server) origin() string {
-	u, err := url.Parse(s.base)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return u.Scheme + "://" + u.Host
-}
-
 // to is the address of a page.
 func (s *server) to(path string) string { return s.base + path }
 
@@ -328,16 +319,4 @@ func (s *site) page(path, body string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pages[path] = body
-}
-
-// visited tells whether a request came for a path.
-func (s *site) visited(path string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, uri := range s.seen {
-		if uri == path || strings.HasPrefix(uri, path+"?") {
-			return true
-		}
-	}
-	return false
 }
