@@ -272,9 +272,15 @@ func (l *ldapAuth) Check(ctx context.Context, username, password string) (identi
 		// A bind with an empty name is anonymous, whatever the password is.
 		return identity.Profile{}, errors.New("ldap: the entry found has no DN")
 	}
-	if err := conn.Bind(entry.DN, password); refusal(err) {
+	err = conn.Bind(entry.DN, password)
+	switch {
+	case refusal(err):
 		return identity.Profile{}, ErrRefused
-	} else if err != nil {
+	case ldap.IsErrorAnyOf(err, ldap.LDAPResultUnwillingToPerform, ldap.LDAPResultConstraintViolation):
+		// A locked account, which some servers say without a look at the password: to
+		// others it must not differ from one that does not exist.
+		return identity.Profile{}, fmt.Errorf("ldap: bind as the user: %w: %w", err, ErrRefused)
+	case err != nil:
 		return identity.Profile{}, l.failed(ctx, "bind as the user", err)
 	}
 	id, err := idOf(entry, l.id)

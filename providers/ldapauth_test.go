@@ -425,6 +425,43 @@ func TestLDAPServerSilent(t *testing.T) {
 	}
 }
 
+// TestLDAPLocked: some servers refuse to bind as a locked user whatever the password
+// is. Nobody may learn from it that the user exists.
+func TestLDAPLocked(t *testing.T) {
+	for _, code := range []byte{ldap.LDAPResultUnwillingToPerform, ldap.LDAPResultConstraintViolation} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		go func() {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			result := func(id, operation, code byte) string {
+				return string([]byte{0x30, 12, 2, 1, id, operation, 7, 10, 1, code, 4, 0, 4, 0})
+			}
+			for _, answer := range []string{
+				result(1, 0x61, 0), // bindDN
+				"0\x0d\x02\x01\x02d\x08\x04\x04cn=x0\x00" + result(2, 0x65, 0), // its entry
+				result(3, 0x61, code),
+			} {
+				if _, err := conn.Read(make([]byte, 4096)); err != nil {
+					return
+				}
+				_, _ = conn.Write([]byte(answer))
+			}
+			_, _ = conn.Read(make([]byte, 4096))
+		}()
+		p := new(directory).open(t, object{"url": "ldap://" + l.Addr().String()})
+		if _, err := p.Checker.Check(t.Context(), "ada", "wrong"); !errors.Is(err, ErrRefused) {
+			t.Errorf("code %d: got %v, want a refusal", code, err)
+		}
+	}
+}
+
 func TestLDAPGarbage(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
