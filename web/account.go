@@ -154,7 +154,10 @@ func (s *Server) undoMerge(w http.ResponseWriter, r *http.Request, v visitor) er
 		return err
 	}
 	f := note("success", "merge_undone", nil)
-	_, _, err = s.Users.UndoMerge(r.Context(), v.account.ID, fields["merge"])
+	account, restored, err := s.Users.UndoMerge(r.Context(), v.account.ID, fields["merge"])
+	if err == nil {
+		err = s.endProvedBy(r, v, account, restored)
+	}
 	switch {
 	case errors.Is(err, identity.ErrUndoExpired):
 		f = note("error", "merge_undo_expired", nil)
@@ -164,6 +167,28 @@ func (s *Server) undoMerge(w http.ResponseWriter, r *http.Request, v visitor) er
 		return err
 	}
 	return s.redirectNoting(w, s.path("account"), f)
+}
+
+// endProvedBy ends the sessions of an account that were opened, while it was merged,
+// with an identity of the one that was let go: whoever signed in has proved that one.
+func (s *Server) endProvedBy(r *http.Request, v visitor, account, other identity.Account) error {
+	ids, err := s.allIDs(r, account)
+	if err != nil {
+		return err
+	}
+	sessions, err := s.Sessions.Of(r.Context(), ids...)
+	if err != nil {
+		return err
+	}
+	for _, x := range sessions {
+		if _, proved := other.Identities[x.Provider]; !proved || x.Handle == v.Handle {
+			continue
+		}
+		if err := s.Sessions.Remove(r.Context(), x.Handle, ids...); err != nil && !isNotFound(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // personalData is what GET /account/data answers: all that is stored about somebody.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -81,6 +82,12 @@ func (s *Server) socket(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) listen(c *websocket.Conn, socket *events.Socket) {
 	defer s.hub.Leave(socket)
 	defer func() { _ = c.CloseNow() }()
+	// Nobody else does, as for a request: one message must not end the program.
+	defer func() {
+		if p := recover(); p != nil {
+			s.Log.Error("panic", "at", "socket", "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
 	ctx := context.Background()
 	for {
 		kind, message, err := c.Read(ctx)

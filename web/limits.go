@@ -7,9 +7,11 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/ulule/limiter/v3"
 	"github.com/ulule/limiter/v3/drivers/store/memory"
+	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
 
 	"login-server/config"
@@ -32,10 +34,9 @@ func newLimits(cfg *config.Config) limits {
 
 // credentials counts an attempt, or refuses it with the time to wait.
 func (l limits) credentials(ctx context.Context, address, provider, username string) error {
-	// Directories take many spellings for one name; so does the limit. The name is
-	// hashed: it may be long, and it may be a password typed into the wrong field.
-	name := strings.Join(strings.Fields(strings.ToLower(norm.NFKC.String(username))), " ")
-	sum := sha256.Sum256([]byte(provider + "\x00" + name))
+	// The name is hashed: it may be long, and it may be a password typed into the
+	// wrong field.
+	sum := sha256.Sum256([]byte(provider + "\x00" + spelling(username)))
 	for _, check := range []struct {
 		limiter *limiter.Limiter
 		key     string
@@ -50,4 +51,17 @@ func (l limits) credentials(ctx context.Context, address, provider, username str
 		}
 	}
 	return nil
+}
+
+// spelling is what is counted of a name: directories take many spellings for one
+// (RFC 4518; some ignore accents), so whatever they may ignore is left out. That two
+// names share a limit now and then is better than that one name has several.
+func spelling(username string) string {
+	seen := strings.Map(func(r rune) rune {
+		if unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf, unicode.Other_Default_Ignorable_Code_Point) || r == '\u1806' || r == '\ufffc' {
+			return -1
+		}
+		return r
+	}, norm.NFKD.String(truncate(username, 1024))) // longer ones nobody has
+	return strings.Join(strings.Fields(cases.Fold().String(seen)), " ")
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -96,12 +97,25 @@ func (s *Server) redirectTarget(target string) (string, error) {
 		return "", err
 	}
 	if originOf(checked) == s.Config.Origin() {
-		first, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(u.Path, s.base()), "/"), "/")
-		if first == "logout" || first == "disconnect" {
-			return "", fmt.Errorf("%w: /%s acts when it is opened", config.ErrRedirect, first)
+		if page := s.pageOf(u.Path); page == "logout" || page == "disconnect" {
+			return "", fmt.Errorf("%w: /%s acts when it is opened", config.ErrRedirect, page)
 		}
 	}
 	return checked, nil
+}
+
+// pageOf is the first segment below the base of the page that a path may lead to. A
+// proxy in front may merge slashes, and may strip a base that mounted strips again.
+func (s *Server) pageOf(path string) string {
+	slash := func(r rune) bool { return r == '/' }
+	base, segments := strings.FieldsFunc(s.base(), slash), strings.FieldsFunc(path, slash)
+	for len(base) > 0 && len(segments) > len(base) && slices.Equal(segments[:len(base)], base) {
+		segments = segments[len(base):]
+	}
+	if len(segments) == 0 {
+		return ""
+	}
+	return segments[0]
 }
 
 // query is the destination as the query of the next page on the way.
