@@ -242,7 +242,7 @@ func (e *examination) store(ctx context.Context) {
 	report, err := sqlite.Inspect(ctx, path)
 	e.written = report.Written
 	switch {
-	case lacksFolder(errors.Unwrap(err)): // said with DATA_DIR
+	case lacksFolder(err): // said with DATA_DIR
 	case err != nil:
 		e.problems(about, databaseProblem(e.cfg, err))
 	case report.Missing:

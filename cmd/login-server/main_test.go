@@ -49,7 +49,7 @@ func begin(t *testing.T, dir string, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{Cmd: exec.CommandContext(t.Context(), "login-server", args...), t: t, dir: dir, wrote: make(chan struct{})}
 	p.Dir = dir
-	p.Env = append([]string{"PATH=" + os.Getenv("PATH"), "PORT=0", "TZ=UTC"}, env...)
+	p.Env = append([]string{"PATH=" + os.Getenv("PATH"), "PORT=0", "TZ=UTC", "GORACE=" + noSleep}, env...)
 	stderr, err := p.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -20,7 +20,11 @@ import (
 	"login-server/token"
 )
 
+// noSleep: with the race detector a program waits for a second before it ends.
+const noSleep = "atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) {
+	os.Setenv("GORACE", noSleep)
 	testscript.Main(m, map[string]func(){"login-server": main})
 }
 
@@ -33,6 +37,7 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       os.Getenv("UPDATE") != "",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("TZ", "UTC")
+			e.Setenv("GORACE", noSleep)
 			e.Setenv("PORT", "0")
 			return nil
 		},

@@ -167,24 +167,20 @@ func (c *certificate) tlsConfig() *tls.Config {
 // followFiles reads keys, certificate and providers.json again on SIGHUP and when
 // they have changed. A file that somebody is still writing is left until it has
 // stayed the same for a while, so that two halves of a key pair are read together.
-func (s *server) followFiles(ctx context.Context) {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+func (s *server) followFiles(ctx context.Context, hangup <-chan os.Signal) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	inUse := s.stamps()
-	for last := inUse; ; {
+	for last := s.inUse; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-hangup:
-			inUse = s.stamps()
+			s.inUse = s.stamps()
 			s.reload(ctx)
 		case <-tick.C:
 			now := s.stamps()
-			if now != inUse && now == last {
-				inUse = now
+			if now != s.inUse && now == last {
+				s.inUse = now
 				s.reload(ctx)
 			}
 			last = now
@@ -199,7 +195,9 @@ type stamp struct {
 }
 
 // stamps are those of all files that reload reads.
-func (s *server) stamps() (all [5]stamp) {
+type stamps [5]stamp
+
+func (s *server) stamps() (all stamps) {
 	for i, path := range []string{s.cfg.ProvidersPath, s.cfg.JWTPrivateKeyPath, s.cfg.JWTPublicKeyPath, s.cfg.TLSCertPath, s.cfg.TLSKeyPath} {
 		if info, err := os.Stat(path); err == nil {
 			all[i] = stamp{info.Size(), info.ModTime()}
@@ -211,7 +209,11 @@ func (s *server) stamps() (all [5]stamp) {
 // reload reads the files again. What cannot be used is reported, and what was in
 // use stays in use.
 func (s *server) reload(ctx context.Context) {
+	before := s.tokens.KeyID()
 	errs := []error{keyProblem(s.cfg, s.tokens.Reload(ctx))}
+	if s.tokens.KeyID() != before {
+		s.web.KeysChanged()
+	}
 	if s.certificate != nil {
 		errs = append(errs, s.certificate.reload())
 	}

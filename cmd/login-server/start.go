@@ -40,6 +40,7 @@ type server struct {
 	files             *static.Files
 	pages             *templates.Set
 	web               *web.Server
+	inUse             stamps // the files as they were when they were read
 	// made lists what was created because it was missing, for the operator.
 	made []made
 }
@@ -82,6 +83,7 @@ func (s *server) prepare(ctx context.Context) error {
 		}
 	}
 	s.cfg, s.log = cfg, a.logger(cfg.Verbosity)
+	s.inUse = s.stamps()
 	if cfg.MetricsAddr != "" {
 		if s.metrics, err = net.Listen("tcp", cfg.MetricsAddr); err != nil {
 			problems = append(problems, portProblem("METRICS_ADDR", cfg.MetricsAddr, err))
@@ -160,6 +162,7 @@ func (s *server) open(ctx context.Context) error {
 		return keyProblem(cfg, err)
 	}
 	if newKeys {
+		s.inUse = s.stamps()
 		s.made = append(s.made, made{shown(cfg.JWTPrivateKeyPath), "signs tokens"}, made{shown(cfg.JWTPublicKeyPath), "verifies them"})
 	}
 	if s.program, err = openProgram(ctx, cfg, s.log); err != nil {
