@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -242,6 +243,11 @@ var ErrInvalid = errors.New("invalid token")
 // token's header says of either is not believed (RFC 8725, 3.1).
 func (m *Manager) SessionID(signed string) (string, error) {
 	now := m.options.Now()
+	// The JSON form may have any number of signatures (RFC 7515, 7.2.1), and a stranger
+	// could have hundreds of them checked. Ours has none of its braces.
+	if strings.Contains(signed, "{") {
+		return "", fmt.Errorf("%w: not in the compact form", ErrInvalid)
+	}
 	payload, err := jws.Verify([]byte(signed), jws.WithKeySet(m.keys.Load().at(now).set, jws.WithRequireKid(true)))
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrInvalid, err)

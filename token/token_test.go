@@ -218,6 +218,8 @@ func TestSessionIDRefuses(t *testing.T) {
 		"no signature":               header + "." + payload + ".",
 		"another payload":            header + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sessionID":"other","exp":9999999999}`)) + "." + signature,
 		"another header":             base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"RS512","kid":"`+m.KeyID()+`"}`)) + "." + rest,
+		"the JSON form":              `{"payload":"` + payload + `","protected":"` + header + `","signature":"` + signature + `"}`,
+		"the JSON form, indented":    "\n\t{\"payload\":\"" + payload + `","signatures":[{"protected":"` + header + `","signature":"` + signature + `"}]}`,
 	} {
 		if id, err := m.SessionID(signed); !errors.Is(err, token.ErrInvalid) || id != "" {
 			t.Errorf("%s: got %q, %v; want ErrInvalid", what, id, err)
