@@ -62,9 +62,12 @@ func (c serveCmd) Run(ctx context.Context, a *app) error {
 func (s *server) serve(ctx context.Context) error {
 	background, stop := context.WithCancel(ctx)
 	defer stop()
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	go s.keepHouse(background)
 	go trimMemory(background, s.web)
-	go s.followFiles(background)
+	go s.followFiles(background, hangup)
 
 	failed := make(chan error, 2)
 	main := newHTTPServer(s.web, s.log)
