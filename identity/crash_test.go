@@ -88,7 +88,7 @@ var operations = []operation{
 			_, _, err := d.UndoMerge(ctx, p.ada.ID, p.cid.ID)
 			return err
 		}},
-	{name: "undo and merge again", run: func(ctx context.Context, d *identity.Directory, p people, _ string) error {
+	{name: "undo and merge again", alone: true, run: func(ctx context.Context, d *identity.Directory, p people, _ string) error {
 		if _, _, err := d.UndoMerge(ctx, p.cid.ID, p.dot.ID); err != nil {
 			return err
 		}
@@ -522,7 +522,7 @@ func TestContention(t *testing.T) {
 					for worker := range 4 {
 						random := rand.New(rand.NewPCG(seed, uint64(10*process+worker)))
 						wg.Go(func() {
-							for range 25 {
+							for range 15 {
 								a, b := accounts[random.IntN(5)].ID, accounts[random.IntN(5)].ID
 								provider := fmt.Sprintf("p%d", random.IntN(12))
 								var err error
