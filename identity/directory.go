@@ -2,9 +2,11 @@ package identity
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -58,7 +60,7 @@ func (e *SharedError) Error() string {
 // processes on one store.
 type Directory struct {
 	accounts *store.Collection[Account]
-	cache    *store.Cache[store.Item[Account]]
+	cache    *store.Cache[*kept]
 	baseURL  string
 	now      func() time.Time
 	newID    func() string
@@ -87,7 +89,7 @@ func NewDirectory(engine store.Engine, o Options) *Directory {
 	}
 	return &Directory{
 		accounts: store.NewCollection(engine, "user", index),
-		cache:    store.NewCache[store.Item[Account]](o.CacheSize, o.CacheAge, o.Now),
+		cache:    store.NewCache[*kept](o.CacheSize, o.CacheAge, o.Now),
 		baseURL:  o.BaseURL,
 		now:      o.Now,
 		newID:    o.NewID,
@@ -166,12 +168,49 @@ func (d *Directory) Get(ctx context.Context, id string) (Account, error) {
 	return a, err
 }
 
+// JSON returns the User and the UserWithUsage of a live account as JSON, which is
+// made once as long as the account stays as it is. The caller must not change it.
+func (d *Directory) JSON(ctx context.Context, id string) (user, withUsage []byte, err error) {
+	k, err := d.cache.Get(ctx, id, d.load)
+	if err != nil {
+		return nil, nil, err
+	}
+	k.once.Do(func() {
+		a := k.item.Value
+		if k.user, k.err = json.Marshal(a.User()); k.err == nil {
+			k.withUsage, k.err = json.Marshal(a.UserWithUsage())
+		}
+	})
+	return k.user, k.withUsage, k.err
+}
+
+// kept is an account in memory.
+type kept struct {
+	item store.Item[Account]
+
+	once            sync.Once
+	user, withUsage []byte
+	err             error
+}
+
+func (d *Directory) load(ctx context.Context, id string) (*kept, error) {
+	item, err := d.accounts.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return &kept{item: item}, nil
+}
+
 // Trace is Get for those who want to hear of changes: when any of the accounts in
 // via changes, another account may answer to id. via is what has been seen so far
 // in case of an error.
 func (d *Directory) Trace(ctx context.Context, id string) (a Account, via []string, err error) {
 	path, err := d.follow(ctx, id, func(ctx context.Context, id string) (store.Item[Account], error) {
-		return d.cache.Get(ctx, id, d.accounts.Get)
+		k, err := d.cache.Get(ctx, id, d.load)
+		if err != nil {
+			return store.Item[Account]{}, err
+		}
+		return k.item, nil
 	})
 	via = []string{id}
 	for _, item := range path {
