@@ -175,6 +175,13 @@ func (d *Directory) JSON(ctx context.Context, id string) (user, withUsage []byte
 	if err != nil {
 		return nil, nil, err
 	}
+	if a := k.item.Value; a.Deleted || a.MergedInto != "" || a.Intent != nil {
+		// It is changing at this moment; what comes of it is not in memory yet.
+		if a, err = d.Get(ctx, id); err != nil {
+			return nil, nil, err
+		}
+		k = &kept{item: store.Item[Account]{Value: a}}
+	}
 	k.once.Do(func() {
 		a := k.item.Value
 		if k.user, k.err = json.Marshal(a.User()); k.err == nil {

@@ -2,6 +2,7 @@ package identity_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -560,6 +561,45 @@ func TestChangesAreTold(t *testing.T) {
 				t.Errorf("%s: not told of %s", step.what, id)
 			}
 		}
+	}
+}
+
+func TestJSONFollowsTheAccount(t *testing.T) {
+	w := newHouse(t)
+	a := w.person("alpha/1", "beta/1")
+	check := func(name string) {
+		t.Helper()
+		user, withUsage, err := w.JSON(t.Context(), a.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		now, err := w.Get(t.Context(), a.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []struct {
+			got  []byte
+			want any
+		}{{user, now.User()}, {withUsage, now.UserWithUsage()}} {
+			want, err := json.Marshal(text.want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(text.got) != string(want) || now.Name != name {
+				t.Errorf("got %s, want %s named %s", text.got, want, name)
+			}
+		}
+	}
+	check(a.Name)
+	if _, err := w.Rename(t.Context(), a.ID, "Ada"); err != nil {
+		t.Fatal(err)
+	}
+	check("Ada")
+	if err := w.Delete(t.Context(), a.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := w.JSON(t.Context(), a.ID); !errors.Is(err, identity.ErrNotFound) {
+		t.Errorf("after deletion: got %v, want ErrNotFound", err)
 	}
 }
 

@@ -28,7 +28,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 	}
 	user := []byte("null")
 	if v.account != nil {
-		if user, err = json.Marshal(v.account.User()); err != nil {
+		if user, _, err = s.Users.JSON(r.Context(), v.account.ID); err != nil {
 			return err
 		}
 		if err := s.Sessions.Roll(r.Context(), w, v.Visit); err != nil {

@@ -26,7 +26,15 @@ func (s *Server) currentUser(w http.ResponseWriter, r *http.Request) error {
 	if v.account == nil {
 		return errUnauthorized
 	}
-	return writeJSON(w, http.StatusOK, v.account.UserWithUsage())
+	_, body, err := s.Users.JSON(r.Context(), v.account.ID)
+	if isNotFound(err) {
+		return errUnauthorized // it was deleted a moment ago
+	}
+	if err != nil {
+		return err
+	}
+	writeBody(w, http.StatusOK, body)
+	return nil
 }
 
 // listUsers serves GET /users.
