@@ -132,7 +132,7 @@ func Gallery() []Example {
 		{"login-many", "Sign in, many providers", &LoginPage{Layout: out("login"), Providers: all}},
 		{"login-none", "Sign in, no providers", &LoginPage{Layout: out("login")}},
 		{"login-long", "Sign in, long names", &LoginPage{Layout: out(login), Providers: []Provider{none, github}, Application: long, RedirectHost: strings.ToLower(long[:60]) + ".example.org"}},
-		{"login-messages", "Sign in, with messages", &LoginPage{Layout: out("login", message("success", "signed_out"), message("warning", "redirect_refused", "Host", "evil.example"), message("error", "cross_site"), message("info", "form_expired")), Providers: five}},
+		{"login-messages", "Sign in, with messages", &LoginPage{Layout: out("login", message("success", "signed_out"), message("info", "already_linked", "Provider", "GitHub"), message("error", "merge_expired")), Providers: five}},
 		{"login-german", "Sign in, German", &LoginPage{Layout: german(out(login)), Providers: five, Application: "Cocoda", RedirectHost: "cocoda.example.org"}},
 		{"login-dev", "Sign in, development server", &LoginPage{Layout: out("login"), Providers: five}},
 
@@ -144,9 +144,9 @@ func Gallery() []Example {
 		{"credentials-password", "Username and password, no password", credentials(func(p *CredentialsPage) {
 			p.Username, p.Error = "ada", field("password", "password_missing")
 		})},
-		{"credentials-limited", "Username and password, too many attempts", credentials(func(p *CredentialsPage) {
+		{"credentials-unavailable", "Username and password, provider away", credentials(func(p *CredentialsPage) {
 			p.Username = "ada"
-			p.Error = &FieldError{Message: Message{Kind: "error", ID: "rate_limited", Args: map[string]any{"Seconds": 42}}}
+			p.Error = &FieldError{Message: Message{Kind: "error", ID: "provider_unavailable", Args: map[string]any{"Provider": p.Provider.Name}}}
 		})},
 		{"credentials-linking", "Username and password, to connect", credentials(func(p *CredentialsPage) {
 			p.Layout, p.Linking, p.Back = in("login/my-ldap"), true, "account"

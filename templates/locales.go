@@ -35,7 +35,7 @@ type catalog struct {
 
 // loadCatalog reads the embedded translations, then those of dir: a file there
 // adds a language, or replaces single texts of one that is built in.
-func loadCatalog(files fs.FS, dir string) (*catalog, error) {
+func loadCatalog(dir string) (*catalog, error) {
 	c := &catalog{
 		localizers: make(map[string]*i18n.Localizer),
 		messages:   make(map[string]map[string]*i18n.Message),
@@ -190,7 +190,7 @@ func (s *Set) current() *catalog {
 	if !s.options.Dev {
 		return s.loaded.catalog
 	}
-	c, err := loadCatalog(s.files, s.options.Dir)
+	c, err := loadCatalog(s.options.Dir)
 	if err != nil {
 		return s.loaded.catalog
 	}

@@ -134,7 +134,7 @@ func (s *Set) views() (*views, error) {
 }
 
 func (s *Set) load() (*views, error) {
-	c, err := loadCatalog(s.files, s.options.Dir)
+	c, err := loadCatalog(s.options.Dir)
 	if err != nil {
 		return nil, err
 	}
