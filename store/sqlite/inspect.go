@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 )
 
@@ -64,7 +63,13 @@ func inspect(ctx context.Context, path string) (Report, error) {
 	if e.path, err = filepath.Abs(path); err != nil {
 		return report, err
 	}
-	db, err := e.readOnly(!inUse)
+	query := url.Values{"mode": {"ro"}}
+	if !inUse {
+		// A database that nobody has open has no log; SQLite would make one even for
+		// reading, unless it is told that the file does not change.
+		query.Set("immutable", "1")
+	}
+	db, err := sql.Open("sqlite", e.address(query))
 	if err != nil {
 		return report, err
 	}
@@ -97,20 +102,4 @@ func inspect(ctx context.Context, path string) (Report, error) {
 		}
 	}
 	return report, e.explain(rows.Err())
-}
-
-// readOnly opens the file so that nothing is written. A database that nobody has
-// open has no log; SQLite would make one even for reading, unless it is told that
-// the file does not change.
-func (e *Engine) readOnly(immutable bool) (*sql.DB, error) {
-	path := filepath.ToSlash(e.path)
-	if !strings.HasPrefix(path, "/") {
-		path = "/" + path
-	}
-	query := url.Values{"mode": {"ro"}, "_pragma": {fmt.Sprintf("busy_timeout(%d)", e.busyTimeout.Milliseconds())}}
-	if immutable {
-		query.Set("immutable", "1")
-	}
-	dsn := url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}
-	return sql.Open("sqlite", dsn.String())
 }

@@ -177,28 +177,30 @@ func syncDir(dir string) error {
 
 // database describes a pool of connections; it opens none yet.
 func (e *Engine) database(mode string, connections int) (*sql.DB, error) {
-	path := filepath.ToSlash(e.path)
-	if !strings.HasPrefix(path, "/") {
-		path = "/" + path // C:/data/x.db is file:///C:/data/x.db
-	}
-	query := url.Values{
-		"mode": {mode},
-		// A misspelt "column" is an error, not a string.
-		"_dqs": {"0"},
-		"_pragma": {
-			fmt.Sprintf("busy_timeout(%d)", max(1, e.busyTimeout.Milliseconds())),
-			// The default of WAL mode may lose the last commits with the power.
-			"synchronous(FULL)",
-		},
-	}
-	dsn := url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}
-	db, err := sql.Open("sqlite", dsn.String())
+	db, err := sql.Open("sqlite", e.address(url.Values{"mode": {mode}}))
 	if err != nil {
 		return nil, err
 	}
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections)
 	return db, nil
+}
+
+// address is how the driver is told which file to open, and how.
+func (e *Engine) address(query url.Values) string {
+	path := filepath.ToSlash(e.path)
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path // C:/data/x.db is file:///C:/data/x.db
+	}
+	// A misspelt "column" is an error, not a string.
+	query.Set("_dqs", "0")
+	query["_pragma"] = []string{
+		fmt.Sprintf("busy_timeout(%d)", max(1, e.busyTimeout.Milliseconds())),
+		// The default of WAL mode may lose the last commits with the power.
+		"synchronous(FULL)",
+	}
+	dsn := url.URL{Scheme: "file", Path: path, RawQuery: query.Encode()}
+	return dsn.String()
 }
 
 // explain says in the operator's words what SQLite's error means.
