@@ -37,7 +37,7 @@ func (l *loader) readList(path string) (entries []json.RawMessage, found bool) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, false
 	case err != nil:
-		add("", "cannot be read ("+reason(err)+")", "let this program read it")
+		add("", "cannot be read ("+Reason(err)+")", "let this program read it")
 		return nil, true
 	case len(data) > maxListFile:
 		add("", "is larger than 16 MiB", "keep only the list in it")

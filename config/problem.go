@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"unicode"
 )
@@ -116,6 +117,16 @@ func QuoteURL(value string) string {
 	}
 	return Quote(value)
 }
+
+// Reason is what the system says, without the path that the message has already.
+func Reason(err error) string {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		return pe.Err.Error()
+	}
+	return err.Error()
+}
+
+func isControl(r rune) bool { return r < 0x20 || r == 0x7f || 0x80 <= r && r < 0xa0 }
 
 // Nearest is the candidate that somebody who wrote name has probably meant, if there
 // is one: equal but for case, dashes and underscores, one or two letters away, or the

@@ -116,12 +116,7 @@ func (e *entry) serverURL(field, value, example string) {
 		e.problem(field, "contains a user name or a password", "remove it")
 	case u.Fragment != "":
 		e.problem(field, config.QuoteURL(value)+" has a fragment", "remove everything from # on")
-	case u.Scheme == "http" && !loopback(u.Hostname()):
+	case u.Scheme == "http" && !config.Loopback(u.Hostname()):
 		e.warn(field, config.QuoteURL(value)+" is not encrypted: passwords can be read on their way", "write https://…")
 	}
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

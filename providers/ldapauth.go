@@ -171,7 +171,7 @@ func (e *entry) ldapURL(field string, s ldapServer, l *ldapAuth) {
 		port = map[bool]string{false: "389", true: "636"}[l.ldaps]
 	}
 	l.address = net.JoinHostPort(u.Hostname(), port)
-	if !l.ldaps && !l.startTLS && !loopback(u.Hostname()) {
+	if !l.ldaps && !l.startTLS && !config.Loopback(u.Hostname()) {
 		e.warn(field, config.QuoteURL(s.URL)+" is not encrypted: passwords can be read on their way", `write ldaps://, or "starttls": true`)
 	}
 

@@ -25,7 +25,7 @@ func testDeps() Deps {
 type loopbackOnly struct{}
 
 func (loopbackOnly) RoundTrip(r *http.Request) (*http.Response, error) {
-	if !loopback(r.URL.Hostname()) {
+	if !config.Loopback(r.URL.Hostname()) {
 		panic("a test asks " + r.URL.Host)
 	}
 	return http.DefaultTransport.RoundTrip(r)

@@ -151,7 +151,7 @@ func readSecret(cfg *config.Config) (missing bool, err error) {
 	case errors.Is(err, fs.ErrNotExist), lacksFolder(err):
 		return true, nil
 	case err != nil:
-		return false, problem("cannot be read ("+reason(err)+")", "let this program read it, or set SESSION_SECRET")
+		return false, problem("cannot be read ("+config.Reason(err)+")", "let this program read it, or set SESSION_SECRET")
 	}
 	for secret := range strings.SplitSeq(strings.TrimSpace(string(data)), ",") {
 		if secret = strings.TrimSpace(secret); len(secret) < 16 {
@@ -182,12 +182,4 @@ func makeSecret(cfg *config.Config) error {
 	_, err = f.WriteString(secret + "\n")
 	cfg.SessionSecrets = []string{secret}
 	return errors.Join(err, f.Sync(), f.Close())
-}
-
-// reason is what the system says, without the path that the message has already.
-func reason(err error) string {
-	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		return e.Err.Error()
-	}
-	return err.Error()
 }

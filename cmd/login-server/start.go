@@ -134,7 +134,7 @@ func (s *server) takeLock() error {
 		holder := strings.TrimPrefix(err.Error(), errLocked.Error())
 		return problem("", "DATA_DIR", config.Quote(shown(s.cfg.DataDir))+" is used by another server"+holder, "stop that one, or give this one a folder of its own")
 	case err != nil:
-		return problem("", "DATA_DIR", config.Quote(shown(s.cfg.DataDir))+" cannot be locked ("+reason(err)+")", "give this program's user the folder and what is in it (chown)")
+		return problem("", "DATA_DIR", config.Quote(shown(s.cfg.DataDir))+" cannot be locked ("+config.Reason(err)+")", "give this program's user the folder and what is in it (chown)")
 	}
 	return nil
 }
@@ -144,7 +144,7 @@ func (s *server) open(ctx context.Context) error {
 	cfg := s.cfg
 	if _, err := os.Stat(cfg.DataDir); errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-			return problem("", "DATA_DIR", config.Quote(shown(cfg.DataDir))+" cannot be made ("+reason(err)+")", "make its parent writable, or write another path")
+			return problem("", "DATA_DIR", config.Quote(shown(cfg.DataDir))+" cannot be made ("+config.Reason(err)+")", "make its parent writable, or write another path")
 		}
 		s.made = append(s.made, made{shown(cfg.DataDir) + string(filepath.Separator), "database and secret"})
 	}
@@ -153,7 +153,7 @@ func (s *server) open(ctx context.Context) error {
 	}
 	if len(cfg.SessionSecrets) == 0 {
 		if err := makeSecret(cfg); err != nil {
-			return problem(shown(secretPath(cfg)), "", "cannot be written ("+reason(err)+")", "make "+shown(cfg.DataDir)+" writable, or set SESSION_SECRET")
+			return problem(shown(secretPath(cfg)), "", "cannot be written ("+config.Reason(err)+")", "make "+shown(cfg.DataDir)+" writable, or set SESSION_SECRET")
 		}
 		s.made = append(s.made, made{shown(secretPath(cfg)), "SESSION_SECRET; who has it can read cookies"})
 	}
