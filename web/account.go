@@ -80,7 +80,7 @@ func (s *Server) account(w http.ResponseWriter, r *http.Request) error {
 			page.Undo = append(page.Undo, undo)
 		}
 	}
-	s.render(w, r, http.StatusOK, page.Nonce, page)
+	s.render(w, http.StatusOK, page.Nonce, page)
 	return nil
 }
 
@@ -172,7 +172,7 @@ func (s *Server) undoMerge(w http.ResponseWriter, r *http.Request, v visitor) er
 // endProvedBy ends the sessions of an account that were opened, while it was merged,
 // with an identity of the one that was let go: whoever signed in has proved that one.
 func (s *Server) endProvedBy(r *http.Request, v visitor, account, other identity.Account) error {
-	ids, err := s.allIDs(r, account)
+	ids, err := s.Users.IDs(r.Context(), account)
 	if err != nil {
 		return err
 	}
@@ -221,7 +221,10 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request, v visitor) err
 	if err != nil {
 		return err
 	}
-	ids := idsOf(*v.account, former)
+	ids, err := s.Users.IDs(ctx, *v.account)
+	if err != nil {
+		return err
+	}
 	sessions, err := s.Sessions.Of(ctx, ids...)
 	if err != nil {
 		return err
@@ -238,19 +241,5 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request, v visitor) err
 		})
 	}
 	w.Header().Set("Content-Disposition", `attachment; filename="account.json"`)
-	return writeJSON(w, http.StatusOK, data)
-}
-
-// idsOf are all ids under which something may be stored about a person.
-func idsOf(a identity.Account, former []identity.Account) []string {
-	ids := []string{a.ID}
-	for _, f := range former {
-		ids = append(ids, f.ID)
-	}
-	return ids
-}
-
-// allIDs are the ids of an account and of those it has absorbed.
-func (s *Server) allIDs(r *http.Request, a identity.Account) ([]string, error) {
-	return s.Users.IDs(r.Context(), a)
+	return writeJSON(w, data)
 }

@@ -82,7 +82,7 @@ func (s *Server) answerError(w http.ResponseWriter, r *http.Request, e *Error) {
 	case apiRoots[root],
 		r.Method == http.MethodPut, r.Method == http.MethodPatch, r.Method == http.MethodDelete,
 		strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/html"):
-		s.errorJSON(w, r, e)
+		s.errorJSON(w, e)
 	default:
 		s.errorPage(w, r, e)
 	}
@@ -92,7 +92,7 @@ func (s *Server) answerError(w http.ResponseWriter, r *http.Request, e *Error) {
 func (s *Server) api(h handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if err := h(w, r); err != nil {
-			s.errorJSON(w, r, s.publicError(w, r, err))
+			s.errorJSON(w, s.publicError(w, r, err))
 		}
 	}
 }
@@ -130,7 +130,7 @@ func (s *Server) storeAway(ctx context.Context) bool {
 	return s.Store.Ping(ctx) != nil
 }
 
-func (s *Server) errorJSON(w http.ResponseWriter, r *http.Request, e *Error) {
+func (s *Server) errorJSON(w http.ResponseWriter, e *Error) {
 	body, err := json.Marshal(struct {
 		Status  int    `json:"status"`
 		Code    string `json:"code"`
@@ -170,7 +170,7 @@ func (s *Server) errorPage(w http.ResponseWriter, r *http.Request, e *Error) {
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
 	}
-	s.render(w, r, e.Status, page.Layout.Nonce, page)
+	s.render(w, e.Status, page.Layout.Nonce, page)
 }
 
 var (
@@ -198,22 +198,23 @@ func (s *Server) methodNotAllowed(routes chi.Routes) http.HandlerFunc {
 	}
 }
 
-// writeJSON answers with a value.
-func writeJSON(w http.ResponseWriter, status int, value any) error {
+// writeJSON answers 200 with a value.
+func writeJSON(w http.ResponseWriter, value any) error {
 	body, err := json.Marshal(value)
 	if err != nil {
 		return err
 	}
-	writeBody(w, status, body)
+	writeBody(w, body)
 	return nil
 }
 
-func writeBody(w http.ResponseWriter, status int, body []byte) {
+// writeBody answers 200 with JSON.
+func writeBody(w http.ResponseWriter, body []byte) {
 	h := w.Header()
 	h["Content-Type"] = jsonType
 	h["Cache-Control"] = noStore
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
-	w.WriteHeader(status)
+	w.WriteHeader(http.StatusOK)
 	_, _ = w.Write(body)
 }
 

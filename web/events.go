@@ -45,7 +45,7 @@ func (s *Server) root(w http.ResponseWriter, r *http.Request) error {
 // allowed ones may, for the browser sends the person's cookie along.
 func (s *Server) socket(w http.ResponseWriter, r *http.Request) error {
 	refuse := func(e *Error) error {
-		s.errorJSON(w, r, e)
+		s.errorJSON(w, e)
 		return nil
 	}
 	if origins := r.Header.Values("Origin"); len(origins) > 1 || len(origins) == 1 && !s.Config.AllowedOrigin(origins[0]) {

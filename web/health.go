@@ -24,7 +24,7 @@ func (s *Server) mountHealth(r chi.Router) {
 
 // healthz serves GET /healthz: the process answers.
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
-	return writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	return writeJSON(w, map[string]string{"status": "ok"})
 }
 
 // readyz serves GET /readyz: the database answers, and the server is not stopping.
@@ -35,7 +35,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 	if err := s.Store.Ping(r.Context()); err != nil {
 		return &Error{Status: http.StatusServiceUnavailable, Code: "unavailable", Message: "The database does not answer.", RetryAfter: 5, Cause: err}
 	}
-	return writeJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+	return writeJSON(w, map[string]string{"status": "ready"})
 }
 
 // metrics are the numbers for Prometheus.

@@ -27,13 +27,13 @@ func (s *Server) mountInfo(r chi.Router) {
 
 // getAbout serves GET /about, with 200 even when the database is away (ok: 0).
 func (s *Server) getAbout(w http.ResponseWriter, r *http.Request) error {
-	writeBody(w, http.StatusOK, s.about.get(r.Context()))
+	writeBody(w, s.about.get(r.Context()))
 	return nil
 }
 
 // getProviders serves GET /providers.
 func (s *Server) getProviders(w http.ResponseWriter, _ *http.Request) error {
-	writeBody(w, http.StatusOK, s.offered.Load().json)
+	writeBody(w, s.offered.Load().json)
 	return nil
 }
 
@@ -212,7 +212,7 @@ func (s *Server) help(w http.ResponseWriter, r *http.Request) error {
 	for _, app := range s.Config.Applications {
 		page.Applications = append(page.Applications, templates.Application{Name: app.Name, URL: app.URL})
 	}
-	s.render(w, r, http.StatusOK, page.Nonce, page)
+	s.render(w, http.StatusOK, page.Nonce, page)
 	return nil
 }
 
@@ -224,6 +224,6 @@ func (s *Server) apiPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	base := s.Config.BaseURL.String()
 	page := templates.APIPage{Layout: s.layout(w, r, v), BaseURL: base, WebSocketURL: strings.Replace(base, "http", "ws", 1)}
-	s.render(w, r, http.StatusOK, page.Nonce, page)
+	s.render(w, http.StatusOK, page.Nonce, page)
 	return nil
 }

@@ -42,7 +42,7 @@ func (s *Server) logoutLink(w http.ResponseWriter, r *http.Request) error {
 	d.from = "" // which application asks makes no difference here
 	page := templates.LogoutPage{Layout: s.layout(w, r, v), Action: d.addTo(s.path("logout")), Done: v.account == nil}
 	page.Path = d.addTo("logout")
-	s.render(w, r, http.StatusOK, page.Nonce, page)
+	s.render(w, http.StatusOK, page.Nonce, page)
 	return nil
 }
 
@@ -78,7 +78,7 @@ func (s *Server) disconnectLink(w http.ResponseWriter, r *http.Request, v visito
 		Layout: s.layout(w, r, v), Provider: s.provider(id, ""),
 		Action: s.path("disconnect/" + id), Cancel: s.path("account"),
 	}
-	s.render(w, r, http.StatusOK, page.Nonce, page)
+	s.render(w, http.StatusOK, page.Nonce, page)
 	return nil
 }
 
@@ -107,7 +107,7 @@ func (s *Server) mustType(v visitor) bool {
 // deletePage serves GET /delete.
 func (s *Server) deletePage(w http.ResponseWriter, r *http.Request, v visitor) error {
 	page := templates.DeletePage{Layout: s.layout(w, r, v), Name: v.account.Name, Typed: s.mustType(v), Error: s.takeFlash(w, r).Field}
-	s.render(w, r, http.StatusOK, page.Nonce, page)
+	s.render(w, http.StatusOK, page.Nonce, page)
 	return nil
 }
 

@@ -161,11 +161,11 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	layout.Path = d.addTo("login") // an empty redirect_uri means nothing on the next page
 	layout.Messages = s.takeFlash(w, r).Messages
 	if len(layout.Messages) > 0 {
-		s.render(w, r, http.StatusOK, layout.Nonce, s.loginPage(layout, d))
+		s.render(w, http.StatusOK, layout.Nonce, s.loginPage(layout, d))
 		return nil
 	}
 	// Without messages the page depends on the language and the destination alone.
-	s.renderKept(w, r, layout.Lang+"\x00"+d.application+"\x00"+d.query(), func(nonce string) any {
+	s.renderKept(w, layout.Lang+"\x00"+d.application+"\x00"+d.query(), func(nonce string) any {
 		layout.Nonce = nonce
 		return s.loginPage(layout, d)
 	})
@@ -236,7 +236,7 @@ func (s *Server) credentials(w http.ResponseWriter, r *http.Request) error {
 		page.Back = s.path("account")
 	}
 	page.Messages = left.Messages
-	s.render(w, r, http.StatusOK, page.Nonce, page)
+	s.render(w, http.StatusOK, page.Nonce, page)
 	return nil
 }
 

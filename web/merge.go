@@ -101,7 +101,7 @@ func (s *Server) mergePage(w http.ResponseWriter, r *http.Request) error {
 		Proof:   sealed,
 		Cancel:  s.path("account"),
 	}
-	s.render(w, r, http.StatusOK, page.Nonce, page)
+	s.render(w, http.StatusOK, page.Nonce, page)
 	return nil
 }
 

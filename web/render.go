@@ -62,7 +62,7 @@ func originOf(raw string) string {
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // render answers with a page. Nothing is written if its template fails.
-func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, nonce string, page any) {
+func (s *Server) render(w http.ResponseWriter, status int, nonce string, page any) {
 	b := buffers.Get().(*bytes.Buffer)
 	b.Reset()
 	defer buffers.Put(b)
@@ -113,11 +113,11 @@ func newKeptPages() *keptPages {
 
 // renderKept answers with the page of a key. page makes it with the nonce it is
 // given, and is called only if it is not kept.
-func (s *Server) renderKept(w http.ResponseWriter, r *http.Request, key string, page func(nonce string) any) {
+func (s *Server) renderKept(w http.ResponseWriter, key string, page func(nonce string) any) {
 	k := s.offered.Load().kept
 	if s.Dev || len(key) > maxKeptKey {
 		nonce := newNonce()
-		s.render(w, r, http.StatusOK, nonce, page(nonce))
+		s.render(w, http.StatusOK, nonce, page(nonce))
 		return
 	}
 	k.mu.Lock()

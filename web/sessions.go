@@ -20,7 +20,7 @@ func (s *Server) mountSessions(r chi.Router) {
 
 // sessionsPage serves GET /sessions.
 func (s *Server) sessionsPage(w http.ResponseWriter, r *http.Request, v visitor) error {
-	ids, err := s.allIDs(r, *v.account)
+	ids, err := s.Users.IDs(r.Context(), *v.account)
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func (s *Server) sessionsPage(w http.ResponseWriter, r *http.Request, v visitor)
 			Application: x.Application, Result: x.Result,
 		})
 	}
-	s.render(w, r, http.StatusOK, page.Nonce, page)
+	s.render(w, http.StatusOK, page.Nonce, page)
 	return nil
 }
 
@@ -93,7 +93,7 @@ func (s *Server) removeSession(w http.ResponseWriter, r *http.Request, v visitor
 // endSession ends one of the person's own sessions and closes its sockets. This
 // browser's own one is signed out as well, so that its cookie is good for the next login.
 func (s *Server) endSession(w http.ResponseWriter, r *http.Request, v visitor, handle string) error {
-	ids, err := s.allIDs(r, *v.account)
+	ids, err := s.Users.IDs(r.Context(), *v.account)
 	if err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (s *Server) removeOthers(w http.ResponseWriter, r *http.Request, v visitor)
 }
 
 func (s *Server) endOthers(r *http.Request, v visitor) error {
-	ids, err := s.allIDs(r, *v.account)
+	ids, err := s.Users.IDs(r.Context(), *v.account)
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	writeBody(w, http.StatusOK, body)
+	writeBody(w, body)
 	return nil
 }
 

@@ -33,7 +33,7 @@ func (s *Server) currentUser(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	writeBody(w, http.StatusOK, body)
+	writeBody(w, body)
 	return nil
 }
 
@@ -65,7 +65,7 @@ func (s *Server) getUser(w http.ResponseWriter, r *http.Request) error {
 	case v.account == nil || v.account.ID != account.ID:
 		return &Error{Status: http.StatusForbidden, Code: "forbidden", Message: "Unauthorized access to user data."}
 	}
-	return writeJSON(w, http.StatusOK, account.UserWithUsage())
+	return writeJSON(w, account.UserWithUsage())
 }
 
 // patchUser serves PATCH /users/{id} with {"name": …}.
@@ -112,7 +112,7 @@ func (s *Server) patchUser(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, account.UserWithUsage())
+	return writeJSON(w, account.UserWithUsage())
 }
 
 // wasKnownAs tells whether an id is that of the account under which the session
