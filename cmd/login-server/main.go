@@ -46,7 +46,7 @@ type cli struct {
 
 const about = `Login server: one account for each person, many ways to sign in, and proof of it for applications.
 
-Commands work beside a running server, on the same data: it notices within about a second.
+Commands work beside a running server, on the same data: it notices within seconds.
 
 Examples:
 
