@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -307,7 +308,7 @@ func (h *Hub) show(g *group, sockets []*Socket) error {
 	in := sync.OnceValue(func() []byte { return frame(now, TypeLoggedIn, user) })
 	updated := sync.OnceValue(func() []byte { return frame(now, TypeUpdated, user) })
 	signed := sync.OnceValue(func() []byte { return frame(now, TypeToken, t.remaining(now)) })
-	for _, s := range sockets {
+	tellAll(sockets, func(s *Socket) {
 		s.tell(g, func() {
 			before := s.shown
 			newcomer := !before.sameSession(g.current)
@@ -332,8 +333,31 @@ func (h *Hub) show(g *group, sockets []*Socket) error {
 				s.sendLocked(signed())
 			}
 		})
-	}
+	})
 	return nil
+}
+
+// crowd is how many sockets make it worth while to share them among processors.
+const crowd = 64
+
+// tellAll calls tell for each of the sockets, for many of them on all processors.
+func tellAll(sockets []*Socket, tell func(*Socket)) {
+	if len(sockets) <= crowd {
+		for _, s := range sockets {
+			tell(s)
+		}
+		return
+	}
+	var wg sync.WaitGroup
+	share := (len(sockets) + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0)
+	for part := range slices.Chunk(sockets, share) {
+		wg.Go(func() {
+			for _, s := range part {
+				tell(s)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // hasNotSeen tells whether the socket has not been told of the sign-in of a state.

@@ -16,6 +16,14 @@ type Conn interface {
 	CloseNow()
 }
 
+// quickConn is a Conn that can often send a message without waiting, which saves
+// starting a goroutine for it.
+type quickConn interface {
+	// TryWrite sends a text message and tells whether it has. After a false the next
+	// Write is of the same message; it may have been sent in part.
+	TryWrite(message []byte) bool
+}
+
 // Close codes of RFC 6455, 7.4.1.
 const (
 	CloseGoingAway = 1001
@@ -82,6 +90,9 @@ func (s *Socket) send(messages ...[]byte) {
 
 func (s *Socket) sendLocked(message []byte) {
 	if s.closing {
+		return
+	}
+	if conn, ok := s.conn.(quickConn); ok && !s.writing && len(s.queue) == 0 && conn.TryWrite(message) {
 		return
 	}
 	if len(s.queue) >= maxQueue {

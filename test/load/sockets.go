@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -124,29 +123,28 @@ func measureFanOut(o options) ([]measured, error) {
 	}
 	opened := time.Since(begin)
 
+	crowd, err := watch(sockets)
+	if err != nil {
+		return nil, err
+	}
 	var delays []float64
 	for round := range 7 {
-		var wg sync.WaitGroup
-		arrived := make([]time.Time, n)
-		errs := make([]error, n)
-		for i, s := range sockets {
-			wg.Go(func() {
-				errs[i] = s.wait("updated")
-				arrived[i] = time.Now()
-			})
-		}
-		time.Sleep(200 * time.Millisecond) // all of them are reading
+		last := make(chan error, 1)
+		var arrived time.Time
+		go func() {
+			err := crowd.hear([]byte("updated"))
+			arrived = time.Now()
+			last <- err
+		}()
+		time.Sleep(200 * time.Millisecond) // the server is idle again
 		begin := time.Now()
 		if err := p.rename(cookie, user, "Name "+strconv.Itoa(round)); err != nil {
 			return nil, err
 		}
-		wg.Wait()
-		for _, err := range errs {
-			if err != nil {
-				return nil, err
-			}
+		if err := <-last; err != nil {
+			return nil, err
 		}
-		delays = append(delays, float64(slices.MaxFunc(arrived, time.Time.Compare).Sub(begin).Microseconds())/1000)
+		delays = append(delays, float64(arrived.Sub(begin).Microseconds())/1000)
 	}
 	slices.Sort(delays)
 	return []measured{
