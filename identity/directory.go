@@ -386,11 +386,11 @@ func (p Profile) identity() Identity {
 	return i
 }
 
-// maxID is how many bytes the id of a provider and of a person there may have each.
-const maxID = 448
+// MaxID is how many bytes the id of a provider and of a person there may have each.
+const MaxID = 448
 
 func (p Profile) check() error {
-	if p.Provider == "" || len(p.Provider) > maxID || p.ID == "" || len(p.ID) > maxID || !utf8.ValidString(p.ID) {
+	if p.Provider == "" || len(p.Provider) > MaxID || p.ID == "" || len(p.ID) > MaxID || !utf8.ValidString(p.ID) {
 		return fmt.Errorf("%w: provider %.64q", ErrProfile, p.Provider)
 	}
 	return nil

@@ -16,10 +16,11 @@ import (
 	"login-server/identity"
 )
 
+// MaxUsername is how many bytes a user name may have.
+const MaxUsername = 512
+
 const (
-	maxUsername = 512  // bytes
 	maxPassword = 1024 // bytes: nobody types more, and each one is hashed or sent on
-	maxID       = 512  // bytes
 	maxShown    = 200  // characters of a name and of a reason
 )
 
@@ -35,7 +36,7 @@ type guard struct {
 }
 
 func (g *guard) Check(ctx context.Context, username, password string) (identity.Profile, error) {
-	if username == "" || password == "" || len(username) > maxUsername || len(password) > maxPassword ||
+	if username == "" || password == "" || len(username) > MaxUsername || len(password) > maxPassword ||
 		!utf8.ValidString(username) || !utf8.ValidString(password) ||
 		strings.ContainsFunc(username, unicode.IsControl) || strings.ContainsRune(password, 0) {
 		return identity.Profile{}, ErrRefused
@@ -58,7 +59,7 @@ func (g *guard) Check(ctx context.Context, username, password string) (identity.
 	}
 	profile.Provider = g.provider
 	profile.Name, profile.Username = clean(profile.Name), clean(profile.Username)
-	if profile.ID == "" || len(profile.ID) > maxID || !utf8.ValidString(profile.ID) || strings.ContainsFunc(profile.ID, unicode.IsControl) {
+	if profile.ID == "" || len(profile.ID) > identity.MaxID || !utf8.ValidString(profile.ID) || strings.ContainsFunc(profile.ID, unicode.IsControl) {
 		return identity.Profile{}, fmt.Errorf("%s: the id it vouches for is empty, too long or unprintable", g.provider)
 	}
 	if profile.URI == "" {

@@ -66,7 +66,7 @@ func TestGuardRefuses(t *testing.T) {
 	g := &guard{checker: f, provider: "p"}
 	for _, c := range [][2]string{
 		{"", "x"}, {"x", ""}, {"", ""}, {"a\x00b", "x"}, {"a", "x\x00"}, {"a\nb", "x"}, {"a\u0085b", "x"}, {"\xff", "x"}, {"a", "\xff"},
-		{strings.Repeat("a", maxUsername+1), "x"}, {"a", strings.Repeat("x", maxPassword+1)},
+		{strings.Repeat("a", MaxUsername+1), "x"}, {"a", strings.Repeat("x", maxPassword+1)},
 	} {
 		if _, err := g.Check(t.Context(), c[0], c[1]); !errors.Is(err, ErrRefused) {
 			t.Errorf("%.20q, %.20q: %v", c[0], c[1], err)
@@ -80,7 +80,7 @@ func TestGuardRefuses(t *testing.T) {
 	if f.asked != 0 {
 		t.Errorf("the strategy was asked %d times", f.asked)
 	}
-	if _, err := g.Check(t.Context(), strings.Repeat("ä", maxUsername/2), strings.Repeat("x", maxPassword)); err != nil || f.asked != 1 {
+	if _, err := g.Check(t.Context(), strings.Repeat("ä", MaxUsername/2), strings.Repeat("x", maxPassword)); err != nil || f.asked != 1 {
 		t.Errorf("the longest credentials: %v", err)
 	}
 }
@@ -97,7 +97,7 @@ func TestGuardCompletesTheProfile(t *testing.T) {
 	if got, _ := g.Check(t.Context(), "a", "x"); got.URI != "urn:x" {
 		t.Errorf("the URI of the profile does not win: %q", got.URI)
 	}
-	for _, id := range []string{"", "\xff", "a\x00b", strings.Repeat("a", maxID+1)} {
+	for _, id := range []string{"", "\xff", "a\x00b", strings.Repeat("a", identity.MaxID+1)} {
 		g.checker = &fake{profile: identity.Profile{ID: id}}
 		if _, err := g.Check(t.Context(), "a", "x"); err == nil || errors.Is(err, ErrRefused) {
 			t.Errorf("the id %.20q is accepted: %v", id, err)

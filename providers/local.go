@@ -1,6 +1,7 @@
 package providers
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -18,27 +19,28 @@ import (
 
 // localOptions: the users stand in providers.json, with hashes of their passwords.
 type localOptions struct {
-	Users []localUser `json:"users"`
+	Users []LocalUser `json:"users"`
 }
 
-type localUser struct {
-	ID          string `json:"id"` // Username when it is empty
+// LocalUser is somebody in such a list. The fields are in the order in which people
+// write them.
+type LocalUser struct {
 	Username    string `json:"username"`
 	Password    string `json:"password"` // a hash
-	DisplayName string `json:"displayName"`
-	URI         string `json:"uri"` // wins over the template
+	DisplayName string `json:"displayName,omitempty"`
+	URI         string `json:"uri,omitempty"` // wins over the template
+	ID          string `json:"id,omitempty"`  // Username when it is empty
 }
 
-func (u localUser) profile() identity.Profile {
-	id := u.ID
-	if id == "" {
-		id = u.Username
-	}
-	return identity.Profile{ID: id, Name: u.DisplayName, Username: u.Username, URI: u.URI}
+// IdentityID is what the identity of the user is found by.
+func (u LocalUser) IdentityID() string { return cmp.Or(u.ID, u.Username) }
+
+func (u LocalUser) profile() identity.Profile {
+	return identity.Profile{ID: u.IdentityID(), Name: u.DisplayName, Username: u.Username, URI: u.URI}
 }
 
 // checkUsers is shared with the test strategy, whose passwords are no hashes.
-func (e *entry) checkUsers(users []localUser, checkPassword func(field, password string)) {
+func (e *entry) checkUsers(users []LocalUser, checkPassword func(field, password string)) {
 	names, ids := map[string]int{}, map[string]int{}
 	for i, u := range users {
 		field := func(name string) string { return fmt.Sprintf("options.users (entry %d).%s", i+1, name) }
@@ -52,7 +54,7 @@ func (e *entry) checkUsers(users []localUser, checkPassword func(field, password
 		switch {
 		case u.Username == "":
 			e.problem(field("username"), "is missing", "write the name to sign in with")
-		case len(u.Username) > maxUsername || clean(u.Username) != u.Username:
+		case len(u.Username) > MaxUsername || clean(u.Username) != u.Username:
 			e.problem(field("username"), config.Quote(u.Username)+" is too long, or has unusual spaces or control characters", "write a plain name")
 		default:
 			unique("username", u.Username, names)
@@ -121,7 +123,7 @@ func HashPassword(password string) (string, error) {
 
 // local checks passwords against the hashes in providers.json.
 type local struct {
-	users   []localUser
+	users   []LocalUser
 	byName  map[string]int
 	hashing slots
 	key     []byte

@@ -9,7 +9,7 @@ import (
 
 // testOptions: users with plain passwords, for the tests of applications.
 type testOptions struct {
-	Users []localUser `json:"users"`
+	Users []LocalUser `json:"users"`
 }
 
 func (o *testOptions) open(e *entry, p *Provider) {
@@ -20,7 +20,7 @@ func (o *testOptions) open(e *entry, p *Provider) {
 	p.Checker = e.guarded(plain(o.Users), false)
 }
 
-type plain []localUser
+type plain []LocalUser
 
 var _ Checker = plain(nil)
 

@@ -46,16 +46,8 @@ type localLine struct {
 	Demo        bool   `json:"demo,omitempty"`
 }
 
-func lineOf(provider string, u localUser) localLine {
+func lineOf(provider string, u providers.LocalUser) localLine {
 	return localLine{Provider: provider, Username: u.Username, DisplayName: u.DisplayName, URI: u.URI, ID: u.ID}
-}
-
-// identityID is what the identity of somebody is found by.
-func (u localUser) identityID() string {
-	if u.ID != "" {
-		return u.ID
-	}
-	return u.Username
 }
 
 type localAddCmd struct {
@@ -98,7 +90,7 @@ func (c localAddCmd) Run(ctx context.Context, a *app) error {
 	if file.user(entry, username) >= 0 {
 		return fmt.Errorf("%s is in %s already; for another password: login-server provider local passwd %s", username, provider, username)
 	}
-	u := localUser{Username: username, DisplayName: c.Name, URI: c.URI, ID: c.ID}
+	u := providers.LocalUser{Username: username, DisplayName: c.Name, URI: c.URI, ID: c.ID}
 	if asked && u.DisplayName == "" {
 		if u.DisplayName, err = a.ask(ctx, "Name that others see (may be empty)", ""); err != nil {
 			return err
@@ -131,9 +123,9 @@ func (c localAddCmd) Run(ctx context.Context, a *app) error {
 }
 
 // newLocal is the entry of a new provider, in the order in which people write it.
-func newLocal(id, name string, u localUser) any {
+func newLocal(id, name string, u providers.LocalUser) any {
 	type options struct {
-		Users []localUser `json:"users"`
+		Users []providers.LocalUser `json:"users"`
 	}
 	return struct {
 		ID                   string  `json:"id"`
@@ -141,7 +133,7 @@ func newLocal(id, name string, u localUser) any {
 		Name                 string  `json:"name"`
 		CredentialsNecessary bool    `json:"credentialsNecessary"`
 		Options              options `json:"options"`
-	}{id, "local", name, true, options{[]localUser{u}}}
+	}{id, "local", name, true, options{[]providers.LocalUser{u}}}
 }
 
 type localRemoveCmd struct {
@@ -176,7 +168,7 @@ func (c localRemoveCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	return a.done(lineOf(provider, u), "Removed %s from %s in %s. %s\nThe account and its sessions stay; to delete them: login-server user delete %s:%s",
-		u.Username, provider, shown(file.path), takenOver, provider, u.identityID())
+		u.Username, provider, shown(file.path), takenOver, provider, u.IdentityID())
 }
 
 type localPasswdCmd struct {
@@ -213,7 +205,7 @@ func (c localPasswdCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	return a.done(lineOf(provider, u), "Changed the password of %s in %s. %s\nSessions that are open stay open; to end them: login-server session remove --user %s:%s",
-		u.Username, shown(file.path), takenOver, provider, u.identityID())
+		u.Username, shown(file.path), takenOver, provider, u.IdentityID())
 }
 
 type localListCmd struct {
@@ -308,9 +300,6 @@ func (a *app) findLocal(ctx context.Context, flags localFlags, username string, 
 	return file, entry, provider, user, nil
 }
 
-// maxUsername is how many bytes a user name may have.
-const maxUsername = 512
-
 // username is the one given, or the one that is answered.
 func (a *app) username(ctx context.Context, given string, silent bool) (string, error) {
 	if given == "" && silent {
@@ -324,8 +313,8 @@ func (a *app) username(ctx context.Context, given string, silent bool) (string, 
 		}
 	}
 	switch {
-	case len(given) > maxUsername:
-		return "", fmt.Errorf("the user name is longer than %d bytes", maxUsername)
+	case len(given) > providers.MaxUsername:
+		return "", fmt.Errorf("the user name is longer than %d bytes", providers.MaxUsername)
 	case strings.TrimSpace(given) != given, strings.Join(strings.Fields(given), " ") != given,
 		strings.ToValidUTF8(given, "") != given, strings.ContainsFunc(given, func(r rune) bool { return !unicode.IsPrint(r) }):
 		return "", fmt.Errorf("the user name %s has unusual spaces or characters that cannot be seen", config.Quote(given))

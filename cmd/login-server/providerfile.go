@@ -35,17 +35,8 @@ type providerEntry struct {
 	Strategy string `json:"strategy"`
 	Demo     bool   `json:"demo"`
 	Options  struct {
-		Users []localUser `json:"users"`
+		Users []providers.LocalUser `json:"users"`
 	} `json:"options"`
-}
-
-// localUser is a person of a local provider, as the file has them.
-type localUser struct {
-	Username    string `json:"username"`
-	Password    string `json:"password"` // a hash
-	DisplayName string `json:"displayName,omitempty"`
-	URI         string `json:"uri,omitempty"`
-	ID          string `json:"id,omitempty"`
 }
 
 // readProviders reads the file of the settings; one that does not exist is an empty
@@ -132,7 +123,7 @@ func (f *providerFile) user(provider int, username string) int {
 	if provider < 0 {
 		return -1
 	}
-	return slices.IndexFunc(f.entries[provider].Options.Users, func(u localUser) bool { return u.Username == username })
+	return slices.IndexFunc(f.entries[provider].Options.Users, func(u providers.LocalUser) bool { return u.Username == username })
 }
 
 // set changes or adds one place; path begins with the index of an entry.
@@ -156,15 +147,15 @@ func (f *providerFile) remove(path ...any) error {
 }
 
 // addUser adds somebody to an entry, whose options or list of users may be missing.
-func (f *providerFile) addUser(entry int, u localUser) error {
+func (f *providerFile) addUser(entry int, u providers.LocalUser) error {
 	text, err := jsonedit.Get(f.text, entry, "options", "users")
 	if err == nil && string(text) != "null" {
 		return f.set(u, entry, "options", "users", len(f.entries[entry].Options.Users))
 	}
 	if text, err := jsonedit.Get(f.text, entry, "options"); err == nil && string(text) != "null" {
-		return f.set([]localUser{u}, entry, "options", "users")
+		return f.set([]providers.LocalUser{u}, entry, "options", "users")
 	}
-	return f.set(map[string]any{"users": []localUser{u}}, entry, "options")
+	return f.set(map[string]any{"users": []providers.LocalUser{u}}, entry, "options")
 }
 
 // save writes the file, unless the change has made something wrong that was not

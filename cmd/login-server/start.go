@@ -229,9 +229,9 @@ func demoHint(cfg *config.Config) string {
 			continue
 		}
 		var options struct {
-			Users []localUser `json:"users"`
+			Users []providers.LocalUser `json:"users"`
 		}
-		if json.Unmarshal(p.Options, &options) == nil && slices.ContainsFunc(options.Users, func(u localUser) bool { return u.Username == "demo" }) {
+		if json.Unmarshal(p.Options, &options) == nil && slices.ContainsFunc(options.Users, func(u providers.LocalUser) bool { return u.Username == "demo" }) {
 			return "Sign in with demo / demo; add people with: login-server provider local add"
 		}
 	}
