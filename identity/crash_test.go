@@ -522,7 +522,7 @@ func TestContention(t *testing.T) {
 					for worker := range 4 {
 						random := rand.New(rand.NewPCG(seed, uint64(10*process+worker)))
 						wg.Go(func() {
-							for range 15 {
+							for range 25 {
 								a, b := accounts[random.IntN(5)].ID, accounts[random.IntN(5)].ID
 								provider := fmt.Sprintf("p%d", random.IntN(12))
 								var err error
