@@ -99,17 +99,3 @@ type Engine interface {
 	// Close waits for writes under way and releases the database.
 	Close() error
 }
-
-// Watcher is an Engine that notices when another process has written to the
-// same database, such as the command line beside a running server.
-type Watcher interface {
-	// Watch calls changed after another process has written, until ctx ends.
-	// One call may stand for many writes.
-	Watch(ctx context.Context, changed func())
-}
-
-// Backuper is an Engine that can copy itself to a file while it is in use.
-type Backuper interface {
-	// Backup writes a consistent copy to path, which must not exist yet.
-	Backup(ctx context.Context, path string) error
-}

@@ -9,9 +9,9 @@ import (
 	"path/filepath"
 )
 
-// Backup implements store.Backuper. The copy is a database of its own that Open
-// takes; it holds what had been answered when Backup began. It reads from one
-// snapshot, so writers neither wait nor make it start again.
+// Backup copies the database to path, which must not exist yet. The copy is a
+// database of its own that Open takes; it holds what had been answered when Backup
+// began. It reads from one snapshot, so writers neither wait nor make it start again.
 func (e *Engine) Backup(ctx context.Context, path string) error {
 	if err := e.enter(ctx); err != nil {
 		return err

@@ -28,11 +28,7 @@ import (
 	"login-server/store"
 )
 
-var (
-	_ store.Engine   = (*Engine)(nil)
-	_ store.Watcher  = (*Engine)(nil)
-	_ store.Backuper = (*Engine)(nil)
-)
+var _ store.Engine = (*Engine)(nil)
 
 // ErrClosed is what every method returns after Close.
 var ErrClosed = errors.New("the database is closed")

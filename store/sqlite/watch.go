@@ -31,9 +31,11 @@ func (e *Engine) dataVersion() dataVersion {
 	return v
 }
 
-// Watch implements store.Watcher. It notices a write within a second or so. It
-// may also call changed when nothing was written, after a failure has cost the
-// connection: who cannot know must assume.
+// Watch calls changed after another process has written to the file, such as the
+// command line beside a running server, until ctx ends. One call may stand for many
+// writes. It notices a write within a second or so. It may also call changed when
+// nothing was written, after a failure has cost the connection: who cannot know
+// must assume.
 func (e *Engine) Watch(ctx context.Context, changed func()) {
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
