@@ -312,15 +312,30 @@ func (h *Hub) KeysChanged() {
 	about := frame(h.o.Clock.Now(), TypeAbout, h.o.About())
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.sendAllLocked(about)
+	for _, g := range h.groups {
+		g.due = true
+		h.lookLocked(g)
+	}
+}
+
+// ProvidersChanged tells all clients of the providers as they are now.
+func (h *Hub) ProvidersChanged() {
+	message := frame(h.o.Clock.Now(), TypeProviders, h.o.Providers())
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sendAllLocked(message)
+}
+
+// sendAllLocked sends a message to every socket of the node.
+func (h *Hub) sendAllLocked(message []byte) {
 	for s := range h.loose {
-		s.send(about)
+		s.send(message)
 	}
 	for _, g := range h.groups {
 		for s := range g.sockets {
-			s.send(about)
+			s.send(message)
 		}
-		g.due = true
-		h.lookLocked(g)
 	}
 }
 

@@ -283,6 +283,11 @@ func TestKeysChangedTellsTheKeyBeforeATokenSignedWithIt(t *testing.T) {
 			t.Error("the token of the old key was sent again")
 		}
 		nobody.want("about")
+
+		w.hub.ProvidersChanged()
+		w.settle()
+		c.want("providers")
+		nobody.want("providers")
 	})
 }
 

@@ -108,7 +108,9 @@ func TestReservedIDs(t *testing.T) {
 
 	s = newServer(t, env("BASE_URL", "http://localhost/login/"))
 	s.write(s.cfg.Dir, "providers.json", list, 0o600)
-	if err := s.reload(); err == nil || !strings.Contains(err.Error(), `"help" is also a page of the server`) {
+	if err := s.reload(); err == nil || !strings.Contains(err.Error(), `help (entry 3): id: "help" is also a page of the server`) {
 		t.Errorf("got %v", err)
 	}
+	// What was in use stays in use.
+	s.browser().open("login/gamma").want(200, "Sign in with Gamma")
 }

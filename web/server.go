@@ -74,7 +74,10 @@ func New(d Deps) (*Server, error) {
 	if s.sealer, err = token.NewSealer(d.Config.SessionSecrets, "pages"); err != nil {
 		return nil, err
 	}
-	if err := s.ProvidersChanged(); err != nil {
+	if err := checkReservedIDs(d.Config); err != nil {
+		return nil, err
+	}
+	if err := s.offerProviders(); err != nil {
 		return nil, err
 	}
 	s.limits = newLimits(d.Config)
@@ -105,11 +108,25 @@ type offer struct {
 	kept *keptPages
 }
 
-// ProvidersChanged makes the server show the providers as they are now.
-func (s *Server) ProvidersChanged() error {
-	if err := s.checkReservedIDs(); err != nil {
-		return err
+// ReloadProviders takes over the providers of cfg, which was read anew, and tells the
+// clients of its sockets. After an error everything stays as it was. Warnings are
+// lines for the log.
+func (s *Server) ReloadProviders(cfg *config.Config) (warnings []string, err error) {
+	if err := checkReservedIDs(cfg); err != nil {
+		return nil, err
 	}
+	if warnings, err = s.Providers.Reload(cfg); err != nil {
+		return warnings, err
+	}
+	if err := s.offerProviders(); err != nil {
+		return warnings, err
+	}
+	s.hub.ProvidersChanged()
+	return warnings, nil
+}
+
+// offerProviders makes the server show the providers as they are now.
+func (s *Server) offerProviders() error {
 	list, err := s.publicProviders()
 	if err != nil {
 		return err
@@ -179,16 +196,20 @@ var roots = map[string]bool{
 
 // checkReservedIDs refuses ids of providers that would make a path ambiguous when
 // the server is mounted below /login/: is /login/help the help page or a provider?
-func (s *Server) checkReservedIDs() error {
-	if s.base() != "/login/" {
+func checkReservedIDs(cfg *config.Config) error {
+	if cfg.BaseURL.Path != "/login/" {
 		return nil
 	}
-	for _, p := range s.Providers.All() {
-		if roots[p.ID] {
-			return fmt.Errorf("%s: %s: id: %q is also a page of the server, and the path of BASE_URL is /login/; choose another id", s.Config.ProvidersPath, p.ID, p.ID)
+	var problems []config.Problem
+	for _, p := range cfg.Providers {
+		if roots[p.ID] && !p.Disabled {
+			problems = append(problems, p.Problem("id", fmt.Sprintf("%q is also a page of the server, and the path of BASE_URL is /login/", p.ID), "choose another id"))
 		}
 	}
-	return nil
+	if problems == nil {
+		return nil
+	}
+	return &config.Problems{Problems: problems}
 }
 
 // mounted lets the server answer below the path of BASE_URL as well as without it,

@@ -223,14 +223,11 @@ func (s *server) reload(ctx context.Context) {
 	cfg, warnings, err := config.Load(s.app.dir, s.app.env)
 	if err == nil {
 		var more []string
-		more, err = s.providers.Reload(cfg)
+		more, err = s.web.ReloadProviders(cfg)
 		warnings = append(warnings, more...)
 	}
 	for _, warning := range warnings {
 		s.log.Warn(warning)
-	}
-	if err == nil {
-		err = s.web.ProvidersChanged()
 	}
 	problems, failed := errors.AsType[*config.Problems](config.Join(append(errs, err)...))
 	if !failed {
