@@ -7,6 +7,7 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -109,7 +110,7 @@ type offer struct {
 }
 
 // ReloadProviders takes over the providers of cfg, which was read anew, and tells the
-// clients of its sockets. After an error everything stays as it was. Warnings are
+// clients of its sockets what they see of it. After an error everything stays as it was. Warnings are
 // lines for the log.
 func (s *Server) ReloadProviders(cfg *config.Config) (warnings []string, err error) {
 	if err := checkReservedIDs(cfg); err != nil {
@@ -118,10 +119,13 @@ func (s *Server) ReloadProviders(cfg *config.Config) (warnings []string, err err
 	if warnings, err = s.Providers.Reload(cfg); err != nil {
 		return warnings, err
 	}
+	before := s.offered.Load().json
 	if err := s.offerProviders(); err != nil {
 		return warnings, err
 	}
-	s.hub.ProvidersChanged()
+	if !bytes.Equal(before, s.offered.Load().json) {
+		s.hub.ProvidersChanged()
+	}
 	return warnings, nil
 }
 

@@ -410,6 +410,9 @@ describe("gbv-login-client", { concurrency: true }, () => {
     await browser.signIn(server.url, "test", "ada", "ada-pass")
     await withApp(builds.ESM, server.url, browser, async app => {
       await app.next("login")
+      // What the client asks for when it connects is still under way, and would renew
+      // the session if it arrived after the clock has moved.
+      await until("the client has connected", () => browser.finished.includes("/token"))
       browser.offline = true
       await server.advance(24 * 60 + 10)
       await app.next("logout")
