@@ -133,6 +133,10 @@ func (m *Manager) Get(ctx context.Context, handle string) (Session, error) {
 		// Another node may have moved its expiry on without a word.
 		m.cache.Forget(handle)
 		item, err = m.sessions.Get(ctx, handle)
+		// The database may go by another clock; what counts is ours.
+		if err == nil && !m.now().Before(item.Value.Expires) {
+			err = ErrNotFound
+		}
 	}
 	return item.Value, err
 }

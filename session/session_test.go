@@ -484,6 +484,32 @@ func TestExpiryMovedByAnotherNode(t *testing.T) {
 	}
 }
 
+// A database may go by its own clock, and be late: expiry is judged by the program's.
+func TestExpiryWhenTheDatabaseIsLate(t *testing.T) {
+	now := clock.NewFake(start)
+	late, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "late.db"), sqlite.Options{Now: func() time.Time { return now.Now().Add(-lifetime) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	m := session.NewManager(late, session.Options{
+		Cookie:   session.CookieOptions{Installation: "https://example.org/", Secure: true, Keys: [][]byte{key}},
+		Lifetime: lifetime, Now: now.Now, CacheSize: 1000, CacheAge: time.Hour,
+	})
+	s, err := m.SignIn(t.Context(), httptest.NewRecorder(), session.Visit{}, session.Login{UserID: "ada"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now.Advance(lifetime - time.Millisecond)
+	if _, err := m.Get(t.Context(), s.Handle); err != nil {
+		t.Errorf("just before it expires: %v", err)
+	}
+	now.Advance(time.Millisecond)
+	if _, err := m.Get(t.Context(), s.Handle); !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("got %v, want ErrNotFound", err)
+	}
+}
+
 func TestCookieOfElsewhere(t *testing.T) {
 	h := newHouse(t)
 	b := h.browser()
