@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -65,7 +64,7 @@ func (s *Server) socket(w http.ResponseWriter, r *http.Request) error {
 		return nil // Accept has answered
 	}
 	c.SetReadLimit(s.Config.MaxSocketMessage)
-	conn := newSocketConn(c, taken.conn)
+	conn := &socketConn{c, taken.conn}
 	socket, err := s.hub.Join(context.WithoutCancel(r.Context()), conn, clientAddress(r), v.Visit)
 	if err != nil {
 		reason := "please try again later"
@@ -108,28 +107,13 @@ func (s *Server) listen(c *websocket.Conn, socket *events.Socket) {
 
 // socketConn is a WebSocket as the hub sees it.
 //
-// Messages are framed here (RFC 6455, 5.2) and handed to the connection in one
-// piece, which cannot get between the pieces of a control frame: those are all that
-// the library writes, and it hands them over in one piece as well. A context for
-// each message and the library's own way would take half as long again, which counts
-// when 2,000 sockets of a session hear the same.
+// Messages are framed here (RFC 6455, 5.2) and handed to the connection in one piece.
+// Control frames are all that the library writes. A context for each message and the
+// library's own way would take half as long again, which counts when 2,000 sockets of
+// a session hear the same.
 type socketConn struct {
 	c    *websocket.Conn
-	conn net.Conn
-	// raw is the connection's socket, nil over TLS.
-	raw syscall.RawConn
-	// rest is what TryWrite could not send of a message.
-	rest []byte
-}
-
-func newSocketConn(c *websocket.Conn, conn net.Conn) *socketConn {
-	s := &socketConn{c: c, conn: conn}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		if raw, err := tcp.SyscallConn(); err == nil {
-			s.raw = raw
-		}
-	}
-	return s
+	conn *frameConn
 }
 
 // appendFrame appends a text message as one frame.
@@ -149,20 +133,12 @@ func appendFrame(b, message []byte) []byte {
 // frames are buffers to make frames in.
 var frames = sync.Pool{New: func() any { return new([]byte) }}
 
-// TryWrite implements what the hub asks for before Write. Over TLS, and where the
-// system has no such call, it sends nothing.
+// TryWrite implements what the hub asks for before Write.
 func (s *socketConn) TryWrite(message []byte) bool {
-	if s.raw == nil {
-		return false
-	}
 	b := frames.Get().(*[]byte)
 	defer frames.Put(b)
 	*b = appendFrame((*b)[:0], message)
-	n := tryWrite(s.raw, *b)
-	if n > 0 && n < len(*b) {
-		s.rest = bytes.Clone((*b)[n:])
-	}
-	return n == len(*b)
+	return s.conn.tryFrame(*b)
 }
 
 // Write implements events.Conn.
@@ -170,14 +146,10 @@ func (s *socketConn) Write(message []byte, deadline time.Time) error {
 	b := frames.Get().(*[]byte)
 	defer frames.Put(b)
 	*b = appendFrame((*b)[:0], message)
-	data := *b
-	if s.rest != nil {
-		data, s.rest = s.rest, nil
-	}
 	if err := s.conn.SetWriteDeadline(deadline); err != nil {
 		return err
 	}
-	if _, err := s.conn.Write(data); err != nil {
+	if err := s.conn.writeFrame(*b); err != nil {
 		return err
 	}
 	return s.conn.SetWriteDeadline(time.Time{})
@@ -193,7 +165,7 @@ func (s *socketConn) CloseNow() { _ = s.c.CloseNow() }
 // send: net/http's own take 8 KiB, which is most of what an idle socket would cost.
 type smallBuffers struct {
 	http.ResponseWriter
-	conn net.Conn // once it is taken over
+	conn *frameConn // once it is taken over
 }
 
 // Most messages of clients are pings; what is larger goes around the buffer. The
@@ -215,19 +187,88 @@ func (b *smallBuffers) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		_ = conn.Close()
 		return nil, nil, err
 	}
-	reader := io.Reader(conn)
-	if len(early) > 0 {
-		conn = earlyConn{conn, io.MultiReader(bytes.NewReader(bytes.Clone(early)), conn)}
-		reader = conn
-	}
-	b.conn = conn
-	return conn, bufio.NewReadWriter(bufio.NewReaderSize(reader, readBuffer), bufio.NewWriterSize(conn, writeBuffer)), nil
+	b.conn = newFrameConn(conn, bytes.Clone(early))
+	return b.conn, bufio.NewReadWriter(bufio.NewReaderSize(b.conn, readBuffer), bufio.NewWriterSize(b.conn, writeBuffer)), nil
 }
 
-// earlyConn reads what had arrived before the connection was taken over first.
-type earlyConn struct {
+// frameConn is a connection to which frames are written by the hub and by the
+// WebSocket library: each as a whole, also when it takes more than one attempt.
+type frameConn struct {
 	net.Conn
-	reader io.Reader
+	early []byte // what had arrived before the connection was taken over; it is read first
+	// raw is the connection's socket, nil over TLS.
+	raw syscall.RawConn
+
+	mu sync.Mutex // held while something is written
+	// begun: tryFrame has sent the beginning of a frame; rest is what follows, until
+	// somebody has sent it.
+	begun bool
+	rest  []byte
 }
 
-func (c earlyConn) Read(p []byte) (int, error) { return c.reader.Read(p) }
+func newFrameConn(conn net.Conn, early []byte) *frameConn {
+	c := &frameConn{Conn: conn, early: early}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		if raw, err := tcp.SyscallConn(); err == nil {
+			c.raw = raw
+		}
+	}
+	return c
+}
+
+// Read implements net.Conn.
+func (c *frameConn) Read(p []byte) (int, error) {
+	if len(c.early) > 0 {
+		n := copy(p, c.early)
+		c.early = c.early[n:]
+		return n, nil
+	}
+	return c.Conn.Read(p)
+}
+
+// Write implements net.Conn, for the library's frames.
+func (c *frameConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.finishLocked(); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
+}
+
+// finishLocked sends the rest of a frame that was begun.
+func (c *frameConn) finishLocked() error {
+	if c.rest == nil {
+		return nil
+	}
+	_, err := c.Conn.Write(c.rest)
+	c.rest = nil
+	return err
+}
+
+// tryFrame sends a frame if that does not need waiting, and tells whether it has.
+// After a false it may have been begun; the next writeFrame is of the same frame.
+// Over TLS, and where the system has no such call, nothing is sent.
+func (c *frameConn) tryFrame(frame []byte) bool {
+	if c.raw == nil || !c.mu.TryLock() {
+		return false
+	}
+	defer c.mu.Unlock()
+	n := tryWrite(c.raw, frame)
+	if n > 0 && n < len(frame) {
+		c.begun, c.rest = true, bytes.Clone(frame[n:])
+	}
+	return n == len(frame)
+}
+
+// writeFrame sends a frame, or what is left to send of it.
+func (c *frameConn) writeFrame(frame []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.begun {
+		c.begun = false
+		return c.finishLocked()
+	}
+	_, err := c.Conn.Write(frame)
+	return err
+}

@@ -24,7 +24,7 @@ func TestFramesAreReadAsTheyWereSent(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		conn := newSocketConn(c, taken.conn)
+		conn := &socketConn{c, taken.conn}
 		for i, n := range lengths {
 			message := bytes.Repeat([]byte{byte('a' + i)}, n)
 			// As the hub does it: at once if that is possible, else with a deadline.
@@ -62,7 +62,7 @@ func TestFramesAreReadAsTheyWereSent(t *testing.T) {
 func TestMessageThatDoesNotFit(t *testing.T) {
 	conn, _ := tcpPair(t)
 	message := bytes.Repeat([]byte("0123456789"), 2_000_000)
-	s := newSocketConn(nil, conn)
+	s := &socketConn{conn: newFrameConn(conn, nil)}
 	if s.TryWrite(message) {
 		t.Fatal("20 MB were sent without waiting")
 	}
@@ -71,7 +71,7 @@ func TestMessageThatDoesNotFit(t *testing.T) {
 	}
 
 	conn, peer := tcpPair(t)
-	s = newSocketConn(nil, conn)
+	s = &socketConn{conn: newFrameConn(conn, nil)}
 	received := make(chan []byte)
 	if s.TryWrite(message) {
 		t.Fatal("20 MB were sent without waiting")
@@ -83,6 +83,10 @@ func TestMessageThatDoesNotFit(t *testing.T) {
 		}
 		received <- all
 	}()
+	// A control frame of the library does not get into the middle of the message.
+	if _, err := s.conn.Write([]byte("control")); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Write(message, time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +96,7 @@ func TestMessageThatDoesNotFit(t *testing.T) {
 	if err := conn.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if want := appendFrame(appendFrame(nil, message), []byte("next")); !bytes.Equal(<-received, want) {
+	if want := appendFrame(append(appendFrame(nil, message), "control"...), []byte("next")); !bytes.Equal(<-received, want) {
 		t.Error("the messages were not received as they were sent")
 	}
 }
