@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"login-server/providers"
 )
 
 // build compiles the server.
@@ -54,7 +56,7 @@ func freePort() (string, error) {
 
 // users is how many accounts the server is set up with: user0, user1, … Their
 // password is "password", hashed with as little work as bcrypt takes, but for
-// "slow", whose hash has the usual cost.
+// "bcrypt" and "argon2id", whose hashes have the usual cost.
 const users = 1000
 
 const slowCost = 10
@@ -77,6 +79,10 @@ func setUp() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	argon, err := providers.HashPassword("password")
+	if err != nil {
+		return "", err
+	}
 	list := make([]user, users)
 	for i := range list {
 		list[i] = user{"user" + strconv.Itoa(i), string(quick)}
@@ -84,7 +90,7 @@ func setUp() (string, error) {
 	provider := func(id string, list []user) map[string]any {
 		return map[string]any{"id": id, "strategy": "local", "name": id, "credentialsNecessary": true, "options": map[string]any{"users": list}}
 	}
-	data, err := json.Marshal([]any{provider("quick", list), provider("slow", []user{{"slow", string(slow)}})})
+	data, err := json.Marshal([]any{provider("quick", list), provider("slow", []user{{"bcrypt", string(slow)}, {"argon2id", argon}})})
 	if err != nil {
 		return "", err
 	}
