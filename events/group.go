@@ -309,6 +309,7 @@ func (h *Hub) show(g *group, sockets []*Socket) error {
 	updated := sync.OnceValue(func() []byte { return frame(now, TypeUpdated, user) })
 	signed := sync.OnceValue(func() []byte { return frame(now, TypeToken, t.remaining(now)) })
 	tellAll(sockets, func(s *Socket) {
+		var asked bool
 		s.tell(g, func() {
 			before := s.shown
 			newcomer := !before.sameSession(g.current)
@@ -328,11 +329,15 @@ func (h *Hub) show(g *group, sockets []*Socket) error {
 				s.sendLocked(updated())
 			}
 			s.shown, s.unproven = g.current, false
-			s.pending, s.asked = false, false // it gets its token here
+			asked, s.pending, s.asked = s.asked, false, false
 			if newcomer || g.overdue {
+				asked = false // it gets its token here
 				s.sendLocked(signed())
 			}
 		})
+		if asked { // it was away for so short a time that nothing is new to it
+			h.answerToken(s, g.current, now)
+		}
 	})
 	return nil
 }

@@ -63,6 +63,8 @@ type Hub struct {
 	queue   []*group // waiting for a worker
 	workers int
 	checks  [2]clock.Timer
+	// told counts what all sockets were told; it changes under mu.
+	told atomic.Int64
 
 	dropped atomic.Int64
 	failing atomic.Bool            // the store did not answer when it was last asked
@@ -136,12 +138,7 @@ func (h *Hub) hear(hint Hint) {
 // has ended, however that came about.
 func (h *Hub) Join(ctx context.Context, conn Conn, address string, visit session.Visit) (*Socket, error) {
 	now, network := h.o.Clock.Now(), session.Network(address)
-	// Made before the hub is locked: it may take a look at the store.
-	greeting := [][]byte{
-		frame(now, TypeOpen, nil),
-		frame(now, TypeAbout, h.o.About()),
-		frame(now, TypeProviders, h.o.Providers()),
-	}
+	var greeting [][]byte
 	s := &Socket{hub: h, conn: conn, network: network, lastMessage: now.UnixMilli(), unproven: visit.Session == nil}
 	handle := visit.Handle
 	if handle != "" && visit.Session == nil {
@@ -152,14 +149,19 @@ func (h *Hub) Join(ctx context.Context, conn Conn, address string, visit session
 			return nil, err
 		}
 	}
+	standing := TypeAuthenticated
 	if handle == "" {
-		s.shown = signedOut
-		greeting = append(greeting, frame(now, TypeLoggedOut, nil))
-	} else {
-		greeting = append(greeting, frame(now, TypeAuthenticated, nil))
+		s.shown, standing = signedOut, TypeLoggedOut
 	}
 
-	h.mu.Lock()
+	h.lockWith(func() {
+		greeting = [][]byte{
+			frame(now, TypeOpen, nil),
+			frame(now, TypeAbout, h.o.About()),
+			frame(now, TypeProviders, h.o.Providers()),
+			frame(now, standing, nil),
+		}
+	})
 	defer h.mu.Unlock()
 	if h.closed || h.network[network] >= h.o.PerAddress || handle != "" && h.full(handle) {
 		return nil, ErrTooMany
@@ -173,6 +175,29 @@ func (h *Hub) Join(ctx context.Context, conn Conn, address string, visit session
 		h.bindLocked(s, handle)
 	}
 	return s, nil
+}
+
+// lockWith locks the hub after compose has made what is to be sent, which may take a
+// look at the store. If all sockets are told of a change meanwhile, it is made again:
+// who heard it afterwards would never know.
+func (h *Hub) lockWith(compose func()) {
+	for {
+		told := h.told.Load()
+		compose()
+		h.mu.Lock()
+		if h.told.Load() == told {
+			return
+		}
+		h.mu.Unlock()
+	}
+}
+
+// answer sends a socket what is true of the whole server now.
+func (h *Hub) answer(s *Socket, kind string, data func() json.RawMessage) {
+	var message []byte
+	h.lockWith(func() { message = frame(h.o.Clock.Now(), kind, data()) })
+	defer h.mu.Unlock()
+	s.send(message)
 }
 
 func (h *Hub) full(handle string) bool {
@@ -309,8 +334,8 @@ func (h *Hub) checkIdle() {
 // KeysChanged tells all clients of the new public key, and those of signed-in
 // sessions their token, signed with it.
 func (h *Hub) KeysChanged() {
-	about := frame(h.o.Clock.Now(), TypeAbout, h.o.About())
-	h.mu.Lock()
+	var about []byte
+	h.lockWith(func() { about = frame(h.o.Clock.Now(), TypeAbout, h.o.About()) })
 	defer h.mu.Unlock()
 	h.sendAllLocked(about)
 	for _, g := range h.groups {
@@ -321,14 +346,15 @@ func (h *Hub) KeysChanged() {
 
 // ProvidersChanged tells all clients of the providers as they are now.
 func (h *Hub) ProvidersChanged() {
-	message := frame(h.o.Clock.Now(), TypeProviders, h.o.Providers())
-	h.mu.Lock()
+	var message []byte
+	h.lockWith(func() { message = frame(h.o.Clock.Now(), TypeProviders, h.o.Providers()) })
 	defer h.mu.Unlock()
 	h.sendAllLocked(message)
 }
 
 // sendAllLocked sends a message to every socket of the node.
 func (h *Hub) sendAllLocked(message []byte) {
+	h.told.Add(1)
 	for s := range h.loose {
 		s.send(message)
 	}

@@ -34,9 +34,9 @@ func (h *Hub) Receive(ctx context.Context, s *Socket, message []byte) bool {
 	case "token":
 		h.sendToken(ctx, s)
 	case "about":
-		s.send(frame(now, TypeAbout, h.o.About()))
+		h.answer(s, TypeAbout, h.o.About)
 	case "providers":
-		s.send(frame(now, TypeProviders, h.o.Providers()))
+		h.answer(s, TypeProviders, h.o.Providers)
 	default:
 		s.fail(now, "Unknown message type.")
 	}

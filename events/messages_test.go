@@ -291,6 +291,55 @@ func TestKeysChangedTellsTheKeyBeforeATokenSignedWithIt(t *testing.T) {
 	})
 }
 
+// What changes while a socket joins, or asks, it hears of as well.
+func TestKeysChangedWhileTheFormerOneIsBeingTold(t *testing.T) {
+	t.Parallel()
+	key, meanwhile := "first", func() {}
+	inWorldWith(t, func(o *Options) {
+		o.About = func() json.RawMessage {
+			told, then := key, meanwhile
+			meanwhile = func() {}
+			then()
+			return json.RawMessage(`{"message":"` + told + `"}`)
+		}
+	}, func(w *world) {
+		rotate := func(to string) {
+			meanwhile = func() {
+				key = to
+				w.hub.KeysChanged()
+			}
+		}
+		rotate("second")
+		c := w.browser().connect()
+		if got := c.want(greeting + "loggedOut"); got[1].Data.Message != "second" {
+			t.Errorf("a socket that joins was told of the %s key", got[1].Data.Message)
+		}
+		rotate("third")
+		c.send(`{"type":"about"}`)
+		w.settle()
+		if got := c.want("about, about"); got[1].Data.Message != "third" {
+			t.Errorf("a socket that asks was told of the %s key last", got[1].Data.Message)
+		}
+	})
+}
+
+func TestTokenAskedForOnTheWayBackIsAnswered(t *testing.T) {
+	inWorld(t, func(w *world) {
+		b := w.browser().signIn(w.person("Ada", "github"))
+		b.connect() // keeps the session's group
+		c := b.connect().greeted("authenticated, loggedIn Ada, token")
+		w.hub.mu.Lock()
+		w.hub.unbindLocked(c.socket)
+		w.hub.bindLocked(c.socket, "another session")
+		c.socket.asks()
+		w.hub.unbindLocked(c.socket)
+		w.hub.bindLocked(c.socket, b.visit().Handle)
+		w.hub.mu.Unlock()
+		w.settle()
+		c.want("token")
+	})
+}
+
 func TestFloodOfMessages(t *testing.T) {
 	inWorld(t, func(w *world) {
 		c := w.browser().connect().greeted("loggedOut")
