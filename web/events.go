@@ -204,6 +204,8 @@ type frameConn struct {
 	// somebody has sent it.
 	begun bool
 	rest  []byte
+	// ended: nothing may follow, for a frame was sent in part or the close frame was.
+	ended error
 }
 
 func newFrameConn(conn net.Conn, early []byte) *frameConn {
@@ -230,20 +232,25 @@ func (c *frameConn) Read(p []byte) (int, error) {
 func (c *frameConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	const finalClose = 0x88
 	if err := c.finishLocked(); err != nil {
 		return 0, err
 	}
-	return c.Conn.Write(p)
+	n, err := c.Conn.Write(p)
+	if c.ended = err; err == nil && len(p) > 0 && p[0] == finalClose {
+		c.ended = net.ErrClosed
+	}
+	return n, err
 }
 
-// finishLocked sends the rest of a frame that was begun.
+// finishLocked sends the rest of a frame that was begun, and tells whether another
+// one may follow.
 func (c *frameConn) finishLocked() error {
-	if c.rest == nil {
-		return nil
+	if c.ended == nil && c.rest != nil {
+		_, c.ended = c.Conn.Write(c.rest)
 	}
-	_, err := c.Conn.Write(c.rest)
 	c.rest = nil
-	return err
+	return c.ended
 }
 
 // tryFrame sends a frame if that does not need waiting, and tells whether it has.
@@ -254,6 +261,9 @@ func (c *frameConn) tryFrame(frame []byte) bool {
 		return false
 	}
 	defer c.mu.Unlock()
+	if c.ended != nil {
+		return false
+	}
 	n := tryWrite(c.raw, frame)
 	if n > 0 && n < len(frame) {
 		c.begun, c.rest = true, bytes.Clone(frame[n:])
@@ -265,10 +275,10 @@ func (c *frameConn) tryFrame(frame []byte) bool {
 func (c *frameConn) writeFrame(frame []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.begun {
+	if err := c.finishLocked(); err != nil || c.begun {
 		c.begun = false
-		return c.finishLocked()
+		return err
 	}
-	_, err := c.Conn.Write(frame)
-	return err
+	_, c.ended = c.Conn.Write(frame)
+	return c.ended
 }

@@ -101,6 +101,64 @@ func TestMessageThatDoesNotFit(t *testing.T) {
 	}
 }
 
+// TestNothingFollowsATornFrame: the client would take it for the rest of that frame.
+func TestNothingFollowsATornFrame(t *testing.T) {
+	message := bytes.Repeat([]byte("0123456789"), 2_000_000)
+	soon := func() time.Time { return time.Now().Add(50 * time.Millisecond) }
+	for what, tear := range map[string]func(s *socketConn) error{
+		"the rest, sent before a control frame": func(s *socketConn) error {
+			if s.TryWrite(message) {
+				t.Error("20 MB were sent without waiting")
+			}
+			if err := s.conn.SetWriteDeadline(soon()); err != nil {
+				return nil
+			}
+			_, err := s.conn.Write([]byte("control"))
+			return err
+		},
+		"a message": func(s *socketConn) error { return s.Write(message, soon()) },
+		"a control frame": func(s *socketConn) error {
+			if err := s.conn.SetWriteDeadline(soon()); err != nil {
+				return nil
+			}
+			_, err := s.conn.Write(message)
+			return err
+		},
+	} {
+		conn, peer := tcpPair(t)
+		s := &socketConn{conn: newFrameConn(conn, nil)}
+		if tear(s) == nil {
+			t.Fatalf("%s: 20 MB went to a client that does not read", what)
+		}
+		go func() { _, _ = io.Copy(io.Discard, peer) }()
+		time.Sleep(50 * time.Millisecond) // there is room again
+		if err := s.conn.SetWriteDeadline(time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		if s.TryWrite([]byte("next")) {
+			t.Errorf("%s: the next message was sent at once", what)
+		}
+		if s.Write([]byte("next"), time.Now().Add(time.Minute)) == nil {
+			t.Errorf("%s: the next message was sent", what)
+		}
+		if _, err := s.conn.Write([]byte("next")); err == nil {
+			t.Errorf("%s: a control frame was sent", what)
+		}
+	}
+}
+
+// TestNoMessageAfterTheCloseFrame: RFC 6455, 5.5.1.
+func TestNoMessageAfterTheCloseFrame(t *testing.T) {
+	conn, _ := tcpPair(t)
+	s := &socketConn{conn: newFrameConn(conn, nil)}
+	if _, err := s.conn.Write([]byte{0x88, 0}); err != nil {
+		t.Fatal(err)
+	}
+	if s.TryWrite([]byte("late")) || s.Write([]byte("late"), time.Now().Add(time.Minute)) == nil {
+		t.Error("a message followed the close frame")
+	}
+}
+
 // tcpPair is two ends of one connection.
 func tcpPair(t *testing.T) (a, b net.Conn) {
 	t.Helper()
