@@ -90,6 +90,7 @@ type about struct {
 	made     time.Time
 	counted  int // accounts and sessions, the last time
 	counting bool
+	renewals int // of what it says besides counts
 }
 
 const (
@@ -115,11 +116,14 @@ func (a *about) get(ctx context.Context) []byte {
 	a.stale.Store(false)
 	if a.body != nil && a.counted > quickCount {
 		a.counting = true
+		renewals := a.renewals
 		go func() {
 			body, counted := a.server.makeAbout(context.Background())
 			a.mu.Lock()
 			defer a.mu.Unlock()
-			a.body, a.counted, a.made, a.counting = body, counted, now, false
+			if a.counting = false; renewals == a.renewals { // else it may tell the former key
+				a.body, a.counted, a.made = body, counted, now
+			}
 		}()
 		return a.body
 	}
@@ -136,6 +140,7 @@ func (a *about) renewLocked(ctx context.Context, now time.Time) {
 func (a *about) renew(ctx context.Context) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.renewals++
 	a.renewLocked(ctx, a.server.Clock.Now())
 }
 

@@ -1,0 +1,73 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/url"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"login-server/clock"
+	"login-server/config"
+	"login-server/store"
+	"login-server/store/sqlite"
+	"login-server/token"
+)
+
+// slowEngine is one whose first answer takes a while.
+type slowEngine struct {
+	store.Engine
+	answer chan struct{}
+	asked  bool
+}
+
+func (e *slowEngine) Ping(context.Context) error {
+	if !e.asked {
+		e.asked = true
+		<-e.answer
+	}
+	return errors.New("nothing to count")
+}
+
+// TestSlowCountDoesNotBringTheFormerKeyBack: a count that began before the keys were
+// changed ends after that.
+func TestSlowCountDoesNotBringTheFormerKeyBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, dir := context.Background(), t.TempDir()
+		db, err := sqlite.Open(ctx, filepath.Join(dir, "test.db"), sqlite.Options{Now: time.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		private, public := filepath.Join(dir, "private.key"), filepath.Join(dir, "public.key")
+		if _, err := token.EnsureKeys(private, public, "ES256"); err != nil {
+			t.Fatal(err)
+		}
+		tokens, err := token.NewManager(ctx, db, token.Options{PrivateKeyPath: private, PublicKeyPath: public, Algorithm: "ES256", ExpiresIn: time.Minute, Now: time.Now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		engine := &slowEngine{Engine: db, answer: make(chan struct{})}
+		s := &Server{Deps: Deps{
+			Config: &config.Config{BaseURL: &url.URL{}}, Tokens: tokens, Store: engine,
+			Clock: clock.NewFake(time.Now()), Log: slog.New(slog.DiscardHandler),
+		}}
+		s.about.server = s
+		s.about.body, s.about.counted = []byte("the first"), quickCount+1
+		s.about.get(ctx) // begins to count
+		synctest.Wait()
+		if err := errors.Join(token.Rotate(private, public, ".old", "ES256"), tokens.Reload(ctx)); err != nil {
+			t.Fatal(err)
+		}
+		s.about.renew(ctx)
+		want := string(s.about.get(ctx))
+		close(engine.answer)
+		synctest.Wait()
+		if got := string(s.about.get(ctx)); got != want {
+			t.Errorf("after the count:\n%s\nbefore:\n%s", got, want)
+		}
+	})
+}
