@@ -110,8 +110,8 @@ type offer struct {
 }
 
 // ReloadProviders takes over the providers of cfg, which was read anew, and tells the
-// clients of its sockets what they see of it. After an error everything stays as it was. Warnings are
-// lines for the log.
+// clients of its sockets what they see of it. After an error everything stays as it
+// was. Warnings are lines for the log.
 func (s *Server) ReloadProviders(cfg *config.Config) (warnings []string, err error) {
 	if err := checkReservedIDs(cfg); err != nil {
 		return nil, err

@@ -28,7 +28,11 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 	}
 	user := []byte("null")
 	if v.account != nil {
-		if user, _, err = s.Users.JSON(r.Context(), v.account.ID); err != nil {
+		user, _, err = s.Users.JSON(r.Context(), v.account.ID)
+		if isNotFound(err) { // it was deleted a moment ago
+			v, user, err = visitor{}, []byte("null"), nil
+		}
+		if err != nil {
 			return err
 		}
 		if err := s.Sessions.Roll(r.Context(), w, v.Visit); err != nil {
