@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"syscall"
 	"time"
 )
@@ -15,7 +14,7 @@ import (
 // server. Nothing else may read the sockets from then on.
 type crowd struct {
 	epoll int
-	files []*os.File // the connections; they are closed when nobody has them any more
+	size  int // of it; its connections end with the program
 }
 
 func watch(sockets []*socket) (*crowd, error) {
@@ -25,16 +24,19 @@ func watch(sockets []*socket) (*crowd, error) {
 	}
 	c := &crowd{epoll: epoll}
 	for _, s := range sockets {
-		// The copy is the crowd's; the runtime is not to be woken for it as well.
-		f, err := s.conn.(*net.TCPConn).File()
+		// The copy is the crowd's: Go's own poller, which forgets the socket when it is
+		// closed, would be woken by each message too.
+		raw, err := s.conn.(*net.TCPConn).SyscallConn()
 		if err != nil {
 			return nil, err
 		}
-		fd := int(f.Fd())
-		if err := errors.Join(s.conn.Close(), syscall.SetNonblock(fd, true)); err != nil {
+		fd := -1
+		var dupErr error
+		err = raw.Control(func(own uintptr) { fd, dupErr = syscall.Dup(int(own)) })
+		if err := errors.Join(err, dupErr, s.conn.Close()); err != nil {
 			return nil, err
 		}
-		c.files = append(c.files, f)
+		c.size++
 		event := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)}
 		if err := syscall.EpollCtl(epoll, syscall.EPOLL_CTL_ADD, fd, &event); err != nil {
 			return nil, err
@@ -54,7 +56,7 @@ func (c *crowd) hear(word []byte) error {
 	events := make([]syscall.EpollEvent, 2048)
 	deadline := time.Now().Add(10 * time.Second)
 	buffer := make([]byte, 64<<10)
-	for len(heard) < len(c.files) {
+	for len(heard) < c.size {
 		// Not waiting in the call lets messages gather: to be woken for each of them
 		// would cost more than reading it.
 		time.Sleep(pause)
@@ -63,7 +65,7 @@ func (c *crowd) hear(word []byte) error {
 			continue
 		}
 		if err != nil || time.Now().After(deadline) {
-			return fmt.Errorf("%d of %d sockets have heard %q: %w", len(heard), len(c.files), word, err)
+			return fmt.Errorf("%d of %d sockets have heard %q: %w", len(heard), c.size, word, err)
 		}
 		for _, event := range events[:n] {
 			n, err := syscall.Read(int(event.Fd), buffer)

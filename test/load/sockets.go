@@ -169,8 +169,12 @@ func (p *process) rename(cookie string, user map[string]any, name string) error 
 		return err
 	}
 	defer res.Body.Close()
+	// Read to the end, so that the connection is kept for the next time.
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		return err
+	}
 	if res.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(res.Body)
 		return fmt.Errorf("PATCH: %s: %s", res.Status, strings.TrimSpace(string(text)))
 	}
 	return nil
