@@ -127,30 +127,49 @@ func measureFanOut(o options) ([]measured, error) {
 	if err != nil {
 		return nil, err
 	}
-	var delays []float64
-	for round := range 7 {
-		last := make(chan error, 1)
-		var arrived time.Time
-		go func() {
-			err := crowd.hear([]byte("updated"))
-			arrived = time.Now()
-			last <- err
-		}()
-		time.Sleep(200 * time.Millisecond) // the server is idle again
-		begin := time.Now()
-		if err := p.rename(cookie, user, "Name "+strconv.Itoa(round)); err != nil {
-			return nil, err
-		}
-		if err := <-last; err != nil {
-			return nil, err
-		}
-		delays = append(delays, float64(arrived.Sub(begin).Microseconds())/1000)
-	}
-	slices.Sort(delays)
-	return []measured{
+	results := []measured{
 		{Name: "2,000 sockets of one session: all opened and greeted", Value: opened.Seconds() * 1000, Unit: "ms", Bound: 1000, AtMost: true},
-		{Name: "2,000 sockets of one session: the last hears updated", Value: delays[len(delays)/2], Unit: "ms", Bound: 15, AtMost: true},
-	}, nil
+	}
+	// A server at work has its sockets in the processor's caches, one that has rested
+	// has not.
+	for _, m := range []struct {
+		name  string
+		rest  time.Duration
+		times int
+	}{
+		{"2,000 sockets of one session: the last hears updated", 10 * time.Millisecond, 51},
+		{"the same after a rest of 0.2 s", 200 * time.Millisecond, 11},
+	} {
+		var delays []float64
+		for round := range m.times {
+			time.Sleep(m.rest)
+			delay, err := p.renameAndWait(crowd, cookie, user, m.name+" "+strconv.Itoa(round))
+			if err != nil {
+				return nil, err
+			}
+			delays = append(delays, float64(delay.Microseconds())/1000)
+		}
+		slices.Sort(delays)
+		results = append(results, measured{Name: m.name, Value: delays[len(delays)/2], Unit: "ms", Bound: 15, AtMost: true})
+	}
+	return results, nil
+}
+
+// renameAndWait tells how long it takes from asking for a change until all have heard of it.
+func (p *process) renameAndWait(crowd *crowd, cookie string, user map[string]any, name string) (time.Duration, error) {
+	heard := make(chan error, 1)
+	var arrived time.Time
+	go func() {
+		err := crowd.hear([]byte("updated"))
+		arrived = time.Now()
+		heard <- err
+	}()
+	begin := time.Now()
+	if err := p.rename(cookie, user, name); err != nil {
+		return 0, err
+	}
+	err := <-heard
+	return arrived.Sub(begin), err
 }
 
 func (p *process) rename(cookie string, user map[string]any, name string) error {
