@@ -177,6 +177,11 @@ func (b *tab) listen(event any) {
 			b.loads++
 		}
 	case *cdplog.EventEntryAdded:
+		// Who is quicker than the page has focused a field before it could: a remark of
+		// the browser, and right.
+		if strings.HasPrefix(e.Entry.Text, "Autofocus processing was blocked") {
+			return
+		}
 		complain("%s %s: %s (%s)", e.Entry.Source, e.Entry.Level, e.Entry.Text, e.Entry.URL)
 	case *runtime.EventExceptionThrown:
 		d := e.ExceptionDetails
