@@ -141,6 +141,27 @@ func (m *Manager) Get(ctx context.Context, handle string) (Session, error) {
 	return item.Value, err
 }
 
+// Info is a session without what opens it.
+type Info struct {
+	Handle      string    `json:"handle"`
+	Provider    string    `json:"provider"`
+	Application string    `json:"application,omitempty"`
+	Address     string    `json:"address,omitempty"`
+	UserAgent   string    `json:"userAgent,omitempty"`
+	Created     time.Time `json:"created"`
+	AuthTime    time.Time `json:"authTime"`
+	LastSeen    time.Time `json:"lastSeen"`
+	Expires     time.Time `json:"expires"`
+}
+
+// Info returns what may be shown of the session.
+func (s Session) Info() Info {
+	return Info{
+		Handle: s.Handle, Provider: s.Provider, Application: s.Application, Address: s.Address, UserAgent: s.UserAgent,
+		Created: s.Created, AuthTime: s.AuthTime, LastSeen: s.LastSeen, Expires: s.Expires,
+	}
+}
+
 // NewHandle returns the handle of a session that does not exist yet.
 func NewHandle() string { return base64.RawURLEncoding.EncodeToString(random(16)) }
 
@@ -312,6 +333,24 @@ func (m *Manager) DeleteAccount(ctx context.Context, users *identity.Directory, 
 		return err
 	}
 	return m.DeleteHistory(ctx, ids...)
+}
+
+// RemoveProvedBy ends the sessions of accounts, but for the one to keep, that were
+// opened with an identity at one of the providers.
+func (m *Manager) RemoveProvedBy(ctx context.Context, keep string, providers []string, userIDs ...string) error {
+	sessions, err := m.Of(ctx, userIDs...)
+	if err != nil {
+		return err
+	}
+	for _, s := range sessions {
+		if s.Handle == keep || !slices.Contains(providers, s.Provider) {
+			continue
+		}
+		if err := m.Remove(ctx, s.Handle, userIDs...); err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	return nil
 }
 
 // RemoveAll ends all sessions of the accounts but the one to keep, which may be

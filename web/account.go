@@ -176,19 +176,7 @@ func (s *Server) endProvedBy(r *http.Request, v visitor, account, other identity
 	if err != nil {
 		return err
 	}
-	sessions, err := s.Sessions.Of(r.Context(), ids...)
-	if err != nil {
-		return err
-	}
-	for _, x := range sessions {
-		if _, proved := other.Identities[x.Provider]; !proved || x.Handle == v.Handle {
-			continue
-		}
-		if err := s.Sessions.Remove(r.Context(), x.Handle, ids...); err != nil && !isNotFound(err) {
-			return err
-		}
-	}
-	return nil
+	return s.Sessions.RemoveProvedBy(r.Context(), v.Handle, other.Providers(), ids...)
 }
 
 // personalData is what GET /account/data answers: all that is stored about somebody.
@@ -197,21 +185,8 @@ type personalData struct {
 	Account  identity.Account `json:"account"`
 	// Former are accounts that were merged into this one.
 	Former   []identity.Account `json:"former"`
-	Sessions []sessionData      `json:"sessions"`
+	Sessions []session.Info     `json:"sessions"`
 	SignIns  []session.SignIn   `json:"signIns"`
-}
-
-// sessionData is a session without what opens it.
-type sessionData struct {
-	Handle      string    `json:"handle"`
-	Provider    string    `json:"provider"`
-	Application string    `json:"application,omitempty"`
-	Address     string    `json:"address,omitempty"`
-	UserAgent   string    `json:"userAgent,omitempty"`
-	Created     time.Time `json:"created"`
-	AuthTime    time.Time `json:"authTime"`
-	LastSeen    time.Time `json:"lastSeen"`
-	Expires     time.Time `json:"expires"`
 }
 
 // download serves GET /account/data.
@@ -233,12 +208,9 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request, v visitor) err
 	if err != nil {
 		return err
 	}
-	data := personalData{Exported: s.Clock.Now(), Account: *v.account, Former: former, Sessions: []sessionData{}, SignIns: history}
+	data := personalData{Exported: s.Clock.Now(), Account: *v.account, Former: former, Sessions: []session.Info{}, SignIns: history}
 	for _, x := range sessions {
-		data.Sessions = append(data.Sessions, sessionData{
-			Handle: x.Handle, Provider: x.Provider, Application: x.Application, Address: x.Address, UserAgent: x.UserAgent,
-			Created: x.Created, AuthTime: x.AuthTime, LastSeen: x.LastSeen, Expires: x.Expires,
-		})
+		data.Sessions = append(data.Sessions, x.Info())
 	}
 	w.Header().Set("Content-Disposition", `attachment; filename="account.json"`)
 	return writeJSON(w, data)
