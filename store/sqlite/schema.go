@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
+
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // applicationID marks our files in their header ("lgin").
@@ -42,6 +45,24 @@ CREATE TABLE lookup_keys (
 	PRIMARY KEY (kind, key, id)
 ) STRICT, WITHOUT ROWID;
 `,
+}
+
+// prepareFile prepares the file and waits while another process does. SQLite's own
+// waiting is not enough: it answers at once where two that switch the same file to WAL
+// mode would wait for each other.
+func (e *Engine) prepareFile(ctx context.Context) error {
+	deadline := time.Now().Add(e.busyTimeout)
+	for {
+		err := e.conn.prepareFile(ctx)
+		if code(err) != sqlite3.SQLITE_BUSY || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // prepareFile checks that the file is ours, or empty, and brings it up to date.

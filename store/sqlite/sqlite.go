@@ -124,7 +124,7 @@ func open(ctx context.Context, path string, options Options) (_ *Engine, err err
 	if e.conn, err = e.connect(ctx); err != nil {
 		return nil, err
 	}
-	if err := e.conn.prepareFile(ctx); err != nil {
+	if err := e.prepareFile(ctx); err != nil {
 		return nil, e.explain(err)
 	}
 	for _, query := range readQueries {
@@ -199,13 +199,18 @@ func (e *Engine) address(query url.Values) string {
 	return dsn.String()
 }
 
-// explain says in the operator's words what SQLite's error means.
-func (e *Engine) explain(err error) error {
+// code is SQLite's primary result code of an error; SQLITE_OK if the error is not SQLite's.
+func code(err error) int {
 	failure, ok := errors.AsType[*modernc.Error](err)
 	if !ok {
-		return err
+		return sqlite3.SQLITE_OK
 	}
-	switch failure.Code() & 0xff { // the rest is the extended code
+	return failure.Code() & 0xff // the rest is the extended code
+}
+
+// explain says in the operator's words what SQLite's error means.
+func (e *Engine) explain(err error) error {
+	switch code(err) {
 	case sqlite3.SQLITE_BUSY:
 		return fmt.Errorf("another process has kept the database locked for %s: %w", e.busyTimeout, err)
 	case sqlite3.SQLITE_NOTADB:
