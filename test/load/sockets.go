@@ -130,15 +130,16 @@ func measureFanOut(o options) ([]measured, error) {
 	results := []measured{
 		{Name: "2,000 sockets of one session: all opened and greeted", Value: opened.Seconds() * 1000, Unit: "ms", Bound: 1000, AtMost: true},
 	}
-	// A server at work has its sockets in the processor's caches, one that has rested
-	// has not.
+	// A server at work has its sockets in the processor's caches. One that has rested
+	// has not, and shows what the memory is worth: it is told for comparison.
 	for _, m := range []struct {
 		name  string
 		rest  time.Duration
 		times int
+		bound float64
 	}{
-		{"2,000 sockets of one session: the last hears updated", 10 * time.Millisecond, 51},
-		{"the same after a rest of 0.2 s", 200 * time.Millisecond, 11},
+		{"2,000 sockets of one session: the last hears updated", 10 * time.Millisecond, 51, 15},
+		{"the same after a rest of 0.2 s", 200 * time.Millisecond, 21, 0},
 	} {
 		var delays []float64
 		for round := range m.times {
@@ -150,7 +151,7 @@ func measureFanOut(o options) ([]measured, error) {
 			delays = append(delays, float64(delay.Microseconds())/1000)
 		}
 		slices.Sort(delays)
-		results = append(results, measured{Name: m.name, Value: delays[len(delays)/2], Unit: "ms", Bound: 15, AtMost: true})
+		results = append(results, measured{Name: m.name, Value: delays[len(delays)/2], Unit: "ms", Bound: m.bound, AtMost: true})
 	}
 	return results, nil
 }
@@ -160,8 +161,8 @@ func (p *process) renameAndWait(crowd *crowd, cookie string, user map[string]any
 	heard := make(chan error, 1)
 	var arrived time.Time
 	go func() {
-		err := crowd.hear([]byte("updated"))
-		arrived = time.Now()
+		var err error
+		arrived, err = crowd.hear([]byte("updated"))
 		heard <- err
 	}()
 	begin := time.Now()
