@@ -34,6 +34,8 @@ type Config struct {
 
 	RateLimitWindow time.Duration
 	RateLimitMax    int
+	// LoginAttemptLife is how long people have to sign in on a provider's pages.
+	LoginAttemptLife time.Duration
 	// TrustedProxies are the networks whose X-Forwarded-For is believed (TRUSTED_PROXIES).
 	TrustedProxies []netip.Prefix
 

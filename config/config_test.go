@@ -109,7 +109,7 @@ func TestDefaults(t *testing.T) {
 		Port: 3004, Title: "Login Server", AllowedOrigins: []string{"http://localhost:3004"}, Env: "development",
 		DataDir: filepath.Join(dir, "data"), CookieMaxDays: 30,
 		ExpiryWarningThreshold: time.Hour, ExpiryWarningInterval: 5 * time.Minute,
-		RateLimitWindow: time.Minute, RateLimitMax: 10,
+		RateLimitWindow: time.Minute, RateLimitMax: 10, LoginAttemptLife: time.Hour,
 		JWTPrivateKeyPath: filepath.Join(dir, "private.key"), JWTPublicKeyPath: filepath.Join(dir, "public.key"),
 		JWTAlgorithm: "RS256", JWTExpiresIn: 2 * time.Minute,
 		ProvidersPath: filepath.Join(dir, "providers.json"), ApplicationsPath: filepath.Join(dir, "applications.json"),

@@ -49,15 +49,14 @@ func decodeObject(raw json.RawMessage, path string, v reflect.Value) []Problem {
 	if raw[0] != '{' {
 		return []Problem{wrongType(raw, path, v.Type())}
 	}
-	fields := map[string]int{}
+	fields := map[string][]int{}
 	var names []string
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
+	for _, f := range reflect.VisibleFields(v.Type()) { // those of embedded structs too
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if !f.IsExported() || name == "-" || name == "" {
 			continue
 		}
-		fields[name] = i
+		fields[name] = f.Index
 		names = append(names, name)
 	}
 
@@ -65,7 +64,7 @@ func decodeObject(raw json.RawMessage, path string, v reflect.Value) []Problem {
 	seen := map[string]bool{}
 	err := members(raw, func(name string, value json.RawMessage) {
 		field := join(path, name)
-		i, known := fields[name]
+		index, known := fields[name]
 		switch {
 		case !known:
 			problems = append(problems, Problem{Field: field, Text: "is not known here",
@@ -73,7 +72,7 @@ func decodeObject(raw json.RawMessage, path string, v reflect.Value) []Problem {
 		case seen[name]:
 			problems = append(problems, Problem{Field: field, Text: "is given twice", Remedy: "remove one of them"})
 		default:
-			problems = append(problems, decode(value, field, v.Field(i))...)
+			problems = append(problems, decode(value, field, v.FieldByIndex(index))...)
 		}
 		seen[name] = true
 	})

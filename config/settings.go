@@ -32,6 +32,7 @@ type settings struct {
 
 	RateLimitWindow string `env:"RATE_LIMIT_WINDOW" envDefault:"60000"`
 	RateLimitMax    string `env:"RATE_LIMIT_MAX" envDefault:"10"`
+	LoginAttempt    string `env:"LOGIN_ATTEMPT_MINUTES" envDefault:"60"`
 	TrustedProxies  string `env:"TRUSTED_PROXIES"`
 
 	JWTPrivateKeyPath string `env:"JWT_PRIVATE_KEY_PATH" envDefault:"./private.key"`
@@ -178,6 +179,7 @@ func (l *loader) apply(s settings) {
 
 	c.RateLimitWindow = l.duration("RATE_LIMIT_WINDOW", s.RateLimitWindow, "milliseconds", time.Millisecond, 1, 24*60*60*1000, 60000)
 	c.RateLimitMax = l.number("RATE_LIMIT_MAX", s.RateLimitMax, "a number of attempts", 1, 1_000_000, 10)
+	c.LoginAttemptLife = l.duration("LOGIN_ATTEMPT_MINUTES", s.LoginAttempt, "minutes", time.Minute, 5, 60*24, 60)
 	l.proxies(s.TrustedProxies)
 
 	c.JWTPrivateKeyPath = l.resolve(s.JWTPrivateKeyPath)

@@ -26,7 +26,8 @@ func (o *cbsOptions) open(e *entry, p *Provider) {
 		}
 	}
 	c := &cbs{url: o.URL, key: o.APIKey, client: e.client}
-	p.Checker, p.Prober = e.guarded(c, true), c
+	e.checker(p, c, true)
+	p.Prober = c
 }
 
 type cbs struct {

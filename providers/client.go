@@ -21,8 +21,16 @@ const (
 	maxAnswer     = 1 << 20
 )
 
+// Errors of requests that libraries make for us.
+var (
+	errLongAnswer = fmt.Errorf("the answer is longer than %d bytes", maxAnswer)
+	errRedirect   = errors.New("the answer is a redirect, which is not followed")
+)
+
 // newClient makes the client for all providers that are asked over HTTP. It follows
-// no redirect: what is sent are passwords, and they go where the operator said.
+// no redirect: what is sent are passwords and codes, and they go where the operator
+// said. It reads no more than maxAnswer bytes of an answer, and no longer than
+// clientTimeout.
 func newClient(deps Deps) *http.Client {
 	next := deps.Transport
 	if next == nil {
@@ -50,7 +58,30 @@ type agent struct {
 func (a *agent) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
 	r.Header.Set("User-Agent", a.name)
-	return a.next.RoundTrip(r)
+	resp, err := a.next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = &boundedBody{resp.Body, maxAnswer}
+	return resp, nil
+}
+
+// boundedBody fails once more has been read than anybody has to say. Libraries read
+// answers to their end.
+type boundedBody struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.left < 0 {
+		return 0, errLongAnswer
+	}
+	n, err := b.ReadCloser.Read(p[:min(int64(len(p)), b.left+1)])
+	if b.left -= int64(n); b.left < 0 {
+		return n, errLongAnswer
+	}
+	return n, err
 }
 
 // ask sends a request and returns status and body of the answer, whatever the
@@ -73,12 +104,9 @@ func ask(ctx context.Context, client *http.Client, method, address, contentType 
 		return 0, nil, err
 	}
 	defer resp.Body.Close()
-	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	answer, err = io.ReadAll(resp.Body)
 	if err != nil {
 		return 0, nil, fmt.Errorf("read answer of %s: %w", r.URL.Redacted(), err)
-	}
-	if len(answer) > maxAnswer {
-		return 0, nil, fmt.Errorf("answer of %s is longer than %d bytes", r.URL.Redacted(), maxAnswer)
 	}
 	return resp.StatusCode, answer, nil
 }

@@ -20,7 +20,8 @@ type easydbOptions struct {
 func (o *easydbOptions) open(e *entry, p *Provider) {
 	e.serverURL("options.url", o.URL, "https://easydb.example.org/api/v1/")
 	db := &easydb{base: strings.TrimSuffix(o.URL, "/") + "/", client: e.client}
-	p.Checker, p.Prober = e.guarded(db, true), db
+	e.checker(p, db, true)
+	p.Prober = db
 }
 
 // easydb opens a session and authenticates it. The older program put the password

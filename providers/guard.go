@@ -29,10 +29,10 @@ const (
 // anonymous bind that succeeds (RFC 4513, 5.1.2).
 type guard struct {
 	checker  Checker
-	provider string
-	template string
+	provider *Provider
 	log      *slog.Logger
 	step     time.Duration
+	now      func() time.Time
 }
 
 func (g *guard) Check(ctx context.Context, username, password string) (identity.Profile, error) {
@@ -46,10 +46,11 @@ func (g *guard) Check(ctx context.Context, username, password string) (identity.
 	}
 	start := time.Now()
 	profile, err := g.checker.Check(ctx, username, password)
+	g.note(err)
 	if err != nil {
 		if errors.Is(err, ErrRefused) {
 			if _, ok := errors.AsType[*RefusedError](err); !ok && err != ErrRefused {
-				g.log.WarnContext(ctx, "credentials refused with a cause", "provider", g.provider, "err", err)
+				g.log.WarnContext(ctx, "credentials refused with a cause", "provider", g.provider.ID, "err", err)
 			}
 			if err := pace(ctx, start, g.step); err != nil {
 				return identity.Profile{}, err
@@ -57,13 +58,27 @@ func (g *guard) Check(ctx context.Context, username, password string) (identity.
 		}
 		return identity.Profile{}, err
 	}
-	profile.Provider = g.provider
+	return complete(profile, g.provider.ID, g.provider.Template)
+}
+
+// note remembers whether the provider could be asked: whoever refuses has answered.
+func (g *guard) note(err error) {
+	if err != nil && !errors.Is(err, ErrRefused) && !errors.Is(err, context.Canceled) {
+		err = &UnavailableError{err}
+	}
+	g.provider.health.note(g.now(), err)
+}
+
+// complete gives a profile what every one has to have, and makes what stands in it fit
+// to be shown.
+func complete(profile identity.Profile, provider, template string) (identity.Profile, error) {
+	profile.Provider = provider
 	profile.Name, profile.Username = clean(profile.Name), clean(profile.Username)
 	if profile.ID == "" || len(profile.ID) > identity.MaxID || !utf8.ValidString(profile.ID) || strings.ContainsFunc(profile.ID, unicode.IsControl) {
-		return identity.Profile{}, fmt.Errorf("%s: the id it vouches for is empty, too long or unprintable", g.provider)
+		return identity.Profile{}, fmt.Errorf("%s: the id it vouches for is empty, too long or unprintable", provider)
 	}
 	if profile.URI == "" {
-		profile.URI = expand(g.template, profile)
+		profile.URI = expand(template, profile)
 	}
 	return profile, nil
 }

@@ -63,7 +63,7 @@ func (f *fake) Check(context.Context, string, string) (identity.Profile, error) 
 
 func TestGuardRefuses(t *testing.T) {
 	f := &fake{profile: identity.Profile{ID: "1"}}
-	g := &guard{checker: f, provider: "p"}
+	g := &guard{checker: f, provider: &Provider{Provider: config.Provider{ID: "p"}}, now: time.Now}
 	for _, c := range [][2]string{
 		{"", "x"}, {"x", ""}, {"", ""}, {"a\x00b", "x"}, {"a", "x\x00"}, {"a\nb", "x"}, {"a\u0085b", "x"}, {"\xff", "x"}, {"a", "\xff"},
 		{strings.Repeat("a", MaxUsername+1), "x"}, {"a", strings.Repeat("x", maxPassword+1)},
@@ -86,7 +86,7 @@ func TestGuardRefuses(t *testing.T) {
 }
 
 func TestGuardCompletesTheProfile(t *testing.T) {
-	g := &guard{provider: "p", template: "https://example.org/{id}?u={username}#x",
+	g := &guard{provider: &Provider{Provider: config.Provider{ID: "p", Template: "https://example.org/{id}?u={username}#x"}}, now: time.Now,
 		checker: &fake{profile: identity.Profile{ID: "a/b", Name: " Ada\x1b[2J\n\u202eLovelace ", Username: "a&b c"}}}
 	got, err := g.Check(t.Context(), "a", "x")
 	want := identity.Profile{Provider: "p", ID: "a/b", Name: "Ada[2J Lovelace", Username: "a&b c", URI: "https://example.org/a%2Fb?u=a%26b+c#x"}
@@ -124,7 +124,7 @@ func TestGuardLogsCauses(t *testing.T) {
 			}
 			return a
 		}}))
-		g := &guard{checker: &fake{err: tc.err}, provider: "p", log: log}
+		g := &guard{checker: &fake{err: tc.err}, provider: &Provider{Provider: config.Provider{ID: "p"}}, now: time.Now, log: log}
 		if _, err := g.Check(t.Context(), "ada", "x"); err == nil || out.String() != tc.want {
 			t.Errorf("%v: logged %q, want %q", tc.err, &out, tc.want)
 		}
@@ -191,7 +191,7 @@ func TestPace(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				start := time.Now()
-				g := &guard{checker: &tc.fake, step: step}
+				g := &guard{checker: &tc.fake, provider: &Provider{}, now: time.Now, step: step}
 				_, _ = g.Check(t.Context(), "ada", "x")
 				if got := time.Since(start); got != tc.want {
 					t.Errorf("took %v, want %v", got, tc.want)
@@ -202,7 +202,7 @@ func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
-		g := &guard{checker: &fake{err: ErrRefused}, step: step}
+		g := &guard{checker: &fake{err: ErrRefused}, provider: &Provider{}, now: time.Now, step: step}
 		if _, err := g.Check(ctx, "ada", "x"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a refusal waits longer than its ctx: %v", err)
 		}

@@ -129,7 +129,8 @@ func (o *ldapOptions) open(e *entry, p *Provider) {
 
 	l.connectTimeout = e.milliseconds(at+"connectTimeout", s.ConnectTimeout, 5000)
 	l.timeout = e.milliseconds(at+"timeout", s.Timeout, 10000)
-	p.Checker, p.Prober = e.guarded(l, true), l
+	e.checker(p, l, true)
+	p.Prober = l
 }
 
 func (e *entry) milliseconds(field string, value, instead int) time.Duration {

@@ -85,7 +85,7 @@ func (o *localOptions) open(e *entry, p *Provider) {
 	for i, u := range o.Users {
 		l.byName[u.Username] = i
 	}
-	p.Checker = e.guarded(l, false)
+	e.checker(p, l, false)
 }
 
 // badHash says what is wrong with a hash, without ever showing it. The limits keep

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"login-server/clock"
 	"login-server/config"
 )
 
@@ -26,12 +27,18 @@ var strategies = map[string]strategy{
 	"cbs":      {options: func() options { return new(cbsOptions) }},
 	"test":     {options: func() options { return new(testOptions) }},
 
-	"github":        {url: "https://github.com"},
+	"github":        {options: func() options { return new(githubOptions) }, url: "https://github.com"},
 	"orcid":         {url: "https://orcid.org"},
 	"google":        {},
 	"mediawiki":     {url: "https://www.mediawiki.org/wiki/MediaWiki"},
 	"stackexchange": {url: "https://stackexchange.com"},
 	"oidc":          {},
+}
+
+// strategyOf finds a strategy by its name.
+func strategyOf(name string) (strategy, bool) {
+	st, known := strategies[name]
+	return st, known
 }
 
 type strategy struct {
@@ -53,6 +60,8 @@ type Deps struct {
 	Log *slog.Logger
 	// Version stands in the User-Agent of requests to other servers.
 	Version string
+	// Clock is the time that tokens of other servers are judged by; nil is the system's.
+	Clock clock.Clock
 	// Transport carries those requests; nil is one with time limits of its own.
 	Transport http.RoundTripper
 	// RefusalStep rounds the time of a refusal up, where another machine or a program
@@ -67,8 +76,20 @@ type Provider struct {
 	// cannot be a username or a password before the strategy is asked, and completes
 	// the profile (Provider, URI), so that no strategy has to.
 	Checker Checker
+	// Website is nil when people do not sign in on pages of the provider's own. It checks
+	// and completes in the same way. Exactly one of Checker and Website is set.
+	Website Website
+	// AnswerKey is the parameter by which the answer of a Website names its login.
+	AnswerKey string
+	// FormPost: the answer of a Website may come as a form that is posted from its pages
+	// (OAuth 2.0 Form Post Response Mode).
+	FormPost bool
+	// Callback is the redirect URI to register with a Website.
+	Callback string
 	// Prober is nil when there is nothing to reach.
 	Prober Prober
+
+	health health
 }
 
 // Set is the enabled providers in the order of the file. It is safe for concurrent
@@ -90,6 +111,9 @@ type generation struct {
 func Open(cfg *config.Config, deps Deps) (*Set, []string, error) {
 	if deps.Log == nil {
 		deps.Log = slog.New(slog.DiscardHandler)
+	}
+	if deps.Clock == nil {
+		deps.Clock = clock.System{}
 	}
 	deps.RefusalStep = cmp.Or(deps.RefusalStep, 250*time.Millisecond)
 	s := &Set{deps: deps}
@@ -152,7 +176,7 @@ type entry struct {
 func (o *opening) open(cp config.Provider) *Provider {
 	e := &entry{opening: o, provider: cp}
 	defer func() { o.problems = append(o.problems, e.bad...) }()
-	st, known := strategies[cp.Strategy]
+	st, known := strategyOf(cp.Strategy)
 	switch {
 	case cp.Strategy == "":
 		return nil // config has said so
@@ -175,7 +199,7 @@ func (o *opening) open(cp config.Provider) *Provider {
 	for _, bad := range config.Decode(cp.Options, "options", opts) {
 		e.problem(bad.Field, bad.Text, bad.Remedy)
 	}
-	p := &Provider{Provider: cp}
+	p := &Provider{Provider: cp, Callback: e.callback()}
 	opts.open(e, p)
 	if p.Checker != nil {
 		p.CredentialsNecessary = true
@@ -205,13 +229,13 @@ func (e *entry) required(field, value, remedy string) {
 	}
 }
 
-// guarded puts the checks that every strategy needs before c. paced: see pace.
-func (e *entry) guarded(c Checker, paced bool) Checker {
-	g := &guard{checker: c, provider: e.provider.ID, template: e.provider.Template, log: e.deps.Log}
+// checker gives p its ability: c, behind the checks that every strategy needs. paced: see pace.
+func (e *entry) checker(p *Provider, c Checker, paced bool) {
+	g := &guard{checker: c, provider: p, log: e.deps.Log, now: e.deps.Clock.Now}
 	if paced {
 		g.step = e.deps.RefusalStep
 	}
-	return g
+	p.Checker = g
 }
 
 // seconds reads an option that is a number of seconds.

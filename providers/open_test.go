@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,8 @@ import (
 var update = flag.Bool("update", false, "write the complaints that the program makes into testdata")
 
 // testDeps: refusals do not wait, and requests reach only servers on this machine.
+var testBase = &url.URL{Scheme: "https", Host: "login.example.org", Path: "/"}
+
 func testDeps() Deps {
 	return Deps{Version: "1.2.3", RefusalStep: -1, Transport: loopbackOnly{}}
 }
@@ -48,7 +51,7 @@ func openWith(t testing.TB, deps Deps, cp config.Provider, options any) (*Provid
 		t.Fatal(err)
 	}
 	cp.Options, cp.File, cp.Entry = raw, "providers.json", 1
-	set, warnings, err := Open(&config.Config{Env: "test", Dir: t.TempDir(), Providers: []config.Provider{cp}}, deps)
+	set, warnings, err := Open(&config.Config{Env: "test", BaseURL: testBase, Dir: t.TempDir(), Providers: []config.Provider{cp}}, deps)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +166,7 @@ func TestShipped(t *testing.T) {
 func TestReload(t *testing.T) {
 	cfg := func(name string) *config.Config {
 		users, _ := json.Marshal(object{"users": []object{{"username": name, "password": "secret"}}})
-		return &config.Config{Env: "test", Providers: []config.Provider{{ID: "p", Strategy: "test", Name: "P", Options: users}}}
+		return &config.Config{Env: "test", BaseURL: testBase, Providers: []config.Provider{{ID: "p", Strategy: "test", Name: "P", Options: users}}}
 	}
 	set, _, err := Open(cfg("ada"), testDeps())
 	if err != nil {

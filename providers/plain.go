@@ -17,7 +17,7 @@ func (o *testOptions) open(e *entry, p *Provider) {
 		e.problem("strategy", `"test" keeps plain passwords and runs only with NODE_ENV=test`, `write "disabled": true, or use the strategy local`)
 	}
 	e.checkUsers(o.Users, func(field, password string) { e.required(field, password, "write a password") })
-	p.Checker = e.guarded(plain(o.Users), false)
+	e.checker(p, plain(o.Users), false)
 }
 
 type plain []LocalUser

@@ -52,7 +52,8 @@ func (o *scriptOptions) open(e *entry, p *Provider) {
 	} else if err != nil {
 		e.problem("options.script", shown+" "+err.Error(), "write the path of a program")
 	}
-	p.Checker, p.Prober = e.guarded(s, true), s
+	e.checker(p, s, true)
+	p.Prober = s
 }
 
 // scriptEnv is all that a script sees besides the credentials. None of the server's

@@ -226,7 +226,7 @@ func TestScriptRefusesNUL(t *testing.T) {
 func TestScriptThatDisappears(t *testing.T) {
 	dir := t.TempDir()
 	path := write(t, dir, "script", "#!/bin/sh\necho '{\"id\":\"1\"}'\n", 0o755)
-	cfg := &config.Config{Dir: dir, Providers: []config.Provider{{ID: "p", Strategy: "script", Options: []byte(`{"script":"./script"}`)}}}
+	cfg := &config.Config{Dir: dir, BaseURL: testBase, Providers: []config.Provider{{ID: "p", Strategy: "script", Options: []byte(`{"script":"./script"}`)}}}
 	set, _, err := Open(cfg, testDeps())
 	if err != nil {
 		t.Fatal(err)

@@ -112,6 +112,11 @@ func Gallery() []Example {
 		change(&p)
 		return &p
 	}
+	depart := func(change func(*DepartPage)) *DepartPage {
+		p := DepartPage{Layout: out("login/github"), Provider: github, Go: "login/github/auth", Back: login}
+		change(&p)
+		return &p
+	}
 	message := func(kind, id string, args ...string) Message {
 		m := Message{Kind: kind, ID: id}
 		for i := 0; i+1 < len(args); i += 2 {
@@ -202,6 +207,14 @@ func Gallery() []Example {
 		{"help", "Help", &HelpPage{Layout: out("help"), CookieDays: 30, Applications: []Application{{"Cocoda", "https://cocoda.example.org/app/"}, {"BARTOC", "https://bartoc.example.org/"}}}},
 		{"help-empty", "Help, no applications", &HelpPage{Layout: in("help"), CookieDays: 1}},
 		{"help-german", "Help, German", &HelpPage{Layout: german(out("help")), CookieDays: 30}},
+		{"depart", "On to the provider", depart(func(p *DepartPage) { p.Application = "Cocoda" })},
+		{"depart-linking", "On to the provider, to connect", depart(func(p *DepartPage) {
+			p.Layout, p.Linking, p.Back = in("login/github"), true, "account"
+		})},
+		{"depart-german", "On to the provider, German", depart(func(p *DepartPage) {
+			p.Layout, p.Linking, p.Back = german(in("login/github")), true, "account"
+		})},
+		{"depart-long", "On to the provider, long names", depart(func(p *DepartPage) { p.Provider, p.Application = none, long })},
 		{"api", "API", &APIPage{Layout: in("api"), BaseURL: "http://localhost:3004/", WebSocketURL: "ws://localhost:3004/"}},
 		{"api-german", "API, German", &APIPage{Layout: german(out("api")), BaseURL: "http://localhost:3004/", WebSocketURL: "ws://localhost:3004/"}},
 	}
@@ -211,6 +224,7 @@ func Gallery() []Example {
 		{Status: 503, Code: "unavailable", Link: "account"},
 		{Status: 500, Code: "internal", Link: "account"},
 		{Status: 400, Code: "expired", Link: login},
+		{Status: 400, Code: "other_browser", Link: login},
 		{Status: 400, Code: "redirect_refused", Link: "login", Detail: "evil.example"},
 		{Status: 403, Code: "cross_site", Link: "account"},
 		{Status: 400, Code: "bad_request"},

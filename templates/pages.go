@@ -214,3 +214,16 @@ type ErrorPage struct {
 	Link   string
 	Detail string
 }
+
+// DepartPage explains that the login goes on at a provider's own pages.
+type DepartPage struct {
+	Layout
+	Provider    Provider
+	Application string
+	// Go leads there, Back to the list of providers, or to the account.
+	Go, Back string
+	// Linking means that somebody is signed in and adds this identity to the account.
+	Linking bool
+	// Auto: the page leads on by itself.
+	Auto bool
+}

@@ -66,6 +66,7 @@ const mostVariants = 100
 var pageFiles = map[reflect.Type]string{
 	reflect.TypeFor[LoginPage]():       "login.html",
 	reflect.TypeFor[CredentialsPage](): "credentials.html",
+	reflect.TypeFor[DepartPage]():      "depart.html",
 	reflect.TypeFor[AccountPage]():     "account.html",
 	reflect.TypeFor[MergePage]():       "merge.html",
 	reflect.TypeFor[SessionsPage]():    "sessions.html",

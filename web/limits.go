@@ -18,18 +18,26 @@ import (
 	"login-server/session"
 )
 
-// limits are the rate limits of attempts to sign in with credentials: by address,
-// and by account name at a provider, from wherever it is tried.
+// limits are the rate limits of attempts to sign in: with credentials by address, and
+// by account name at a provider, from wherever it is tried; on a provider's pages by address.
 //
 // They count in the time of the machine: the limiter has no clock of its own.
-type limits struct{ address, account *limiter.Limiter }
+type limits struct{ address, account, departures *limiter.Limiter }
+
+// departuresPerAttempt is how many times as often as with a password somebody may set
+// out to a provider's pages: nothing can be guessed there, but each time is a write.
+const departuresPerAttempt = 6
 
 func newLimits(cfg *config.Config) limits {
 	rate := limiter.Rate{Period: cfg.RateLimitWindow, Limit: int64(cfg.RateLimitMax)}
 	store := func(prefix string) limiter.Store {
 		return memory.NewStoreWithOptions(limiter.StoreOptions{Prefix: prefix, CleanUpInterval: time.Minute})
 	}
-	return limits{address: limiter.New(store("address"), rate), account: limiter.New(store("account"), rate)}
+	departures := limiter.Rate{Period: rate.Period, Limit: rate.Limit * departuresPerAttempt}
+	return limits{
+		address: limiter.New(store("address"), rate), account: limiter.New(store("account"), rate),
+		departures: limiter.New(store("departures"), departures),
+	}
 }
 
 // credentials counts an attempt, or refuses it with the time to wait.
@@ -37,18 +45,26 @@ func (l limits) credentials(ctx context.Context, address, provider, username str
 	// The name is hashed: it may be long, and it may be a password typed into the
 	// wrong field.
 	sum := sha256.Sum256([]byte(provider + "\x00" + spelling(username)))
-	for _, check := range []struct {
-		limiter *limiter.Limiter
-		key     string
-	}{{l.address, session.Network(address)}, {l.account, hex.EncodeToString(sum[:16])}} {
-		state, err := check.limiter.Get(ctx, check.key)
-		if err != nil {
-			return err
-		}
-		if state.Reached {
-			wait := int(max(1, state.Reset-time.Now().Unix()))
-			return &Error{Status: http.StatusTooManyRequests, Code: "rate_limited", Message: "Too many attempts.", RetryAfter: wait}
-		}
+	if err := count(ctx, l.address, session.Network(address)); err != nil {
+		return err
+	}
+	return count(ctx, l.account, hex.EncodeToString(sum[:16]))
+}
+
+// departure counts a login that sets out to a provider's pages, or refuses it.
+func (l limits) departure(ctx context.Context, address string) error {
+	return count(ctx, l.departures, session.Network(address))
+}
+
+// count counts one for key, or refuses it with the time to wait.
+func count(ctx context.Context, limiter *limiter.Limiter, key string) error {
+	state, err := limiter.Get(ctx, key)
+	if err != nil {
+		return err
+	}
+	if state.Reached {
+		wait := int(max(1, state.Reset-time.Now().Unix()))
+		return &Error{Status: http.StatusTooManyRequests, Code: "rate_limited", Message: "Too many attempts.", RetryAfter: wait}
 	}
 	return nil
 }

@@ -205,8 +205,8 @@ func (s *Server) wanted(r *http.Request) (p *providers.Provider, v visitor, d de
 	return p, v, d, err
 }
 
-// credentials serves GET /login/{provider}: the form. Who is signed in and has an
-// identity there has nothing to fill in.
+// credentials serves GET /login/{provider}: the form, or what leads on to the provider's
+// own pages. Who is signed in and has an identity there has nothing to do here.
 func (s *Server) credentials(w http.ResponseWriter, r *http.Request) error {
 	p, v, d, err := s.wanted(r)
 	if err != nil {
@@ -219,6 +219,9 @@ func (s *Server) credentials(w http.ResponseWriter, r *http.Request) error {
 	}
 	if v.Visit, err = s.Sessions.Welcome(r.Context(), w, v.Visit); err != nil {
 		return err
+	}
+	if p.Website != nil {
+		return s.explain(w, r, p, v, d)
 	}
 	left := s.takeFlash(w, r)
 	page := templates.CredentialsPage{

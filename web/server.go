@@ -20,6 +20,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 
+	"login-server/attempt"
 	"login-server/clock"
 	"login-server/config"
 	"login-server/events"
@@ -57,6 +58,7 @@ type Server struct {
 	Deps
 	hub      *events.Hub
 	sealer   *token.Sealer // of what pages carry around: flash messages, merge proofs
+	attempts *attempt.Book
 	limits   limits
 	tokens   *tokenCache
 	about    about
@@ -75,6 +77,14 @@ func New(d Deps) (*Server, error) {
 	if s.sealer, err = token.NewSealer(d.Config.SessionSecrets, "pages"); err != nil {
 		return nil, err
 	}
+	private, err := token.NewSealer(d.Config.SessionSecrets, "login attempt")
+	if err != nil {
+		return nil, err
+	}
+	s.attempts = attempt.NewBook(attempt.Options{
+		Store: d.Store, Clock: d.Clock, Sealer: private, Life: d.Config.LoginAttemptLife,
+		Cookie: d.Sessions.CookieName() + "-at", Secure: d.Config.BaseURL.Scheme == "https",
+	})
 	if err := checkReservedIDs(d.Config); err != nil {
 		return nil, err
 	}
@@ -169,6 +179,7 @@ func (s *Server) routes() chi.Router {
 
 	s.mountEvents(r) // GET / as WebSocket, else to /account or /login
 	s.mountLogin(r)
+	s.mountFederation(r)
 	s.mountAccount(r)
 	s.mountMerge(r)
 	s.mountSessions(r)
