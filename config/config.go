@@ -107,6 +107,9 @@ type Provider struct {
 	Image                string          `json:"image,omitempty"`
 	URL                  string          `json:"url,omitempty"`
 	Disabled             bool            `json:"disabled,omitempty"`
+	// ExposeUpstreamToken hands what the provider gives to act there in a person's name to
+	// every application that gets a token of the person.
+	ExposeUpstreamToken bool `json:"exposeUpstreamToken,omitempty"`
 	// Demo marks an entry with credentials that everybody knows: it makes a first
 	// login possible in development and does not start in production.
 	Demo bool `json:"demo,omitempty"`

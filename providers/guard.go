@@ -58,7 +58,7 @@ func (g *guard) Check(ctx context.Context, username, password string) (identity.
 		}
 		return identity.Profile{}, err
 	}
-	return complete(profile, g.provider.ID, g.provider.Template)
+	return complete(profile, g.provider)
 }
 
 // note remembers whether the provider could be asked: whoever refuses has answered.
@@ -71,14 +71,17 @@ func (g *guard) note(err error) {
 
 // complete gives a profile what every one has to have, and makes what stands in it fit
 // to be shown.
-func complete(profile identity.Profile, provider, template string) (identity.Profile, error) {
-	profile.Provider = provider
+func complete(profile identity.Profile, p *Provider) (identity.Profile, error) {
+	profile.Provider = p.ID
 	profile.Name, profile.Username = clean(profile.Name), clean(profile.Username)
 	if profile.ID == "" || len(profile.ID) > identity.MaxID || !utf8.ValidString(profile.ID) || strings.ContainsFunc(profile.ID, unicode.IsControl) {
-		return identity.Profile{}, fmt.Errorf("%s: the id it vouches for is empty, too long or unprintable", provider)
+		return identity.Profile{}, fmt.Errorf("%s: the id it vouches for is empty, too long or unprintable", p.ID)
 	}
 	if profile.URI == "" {
-		profile.URI = expand(template, profile)
+		profile.URI = expand(p.Template, profile)
+	}
+	if !p.ExposeUpstreamToken {
+		profile.Upstream = nil
 	}
 	return profile, nil
 }

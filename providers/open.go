@@ -23,7 +23,7 @@ var strategies = map[string]strategy{
 	"local":    {options: func() options { return new(localOptions) }},
 	"script":   {options: func() options { return new(scriptOptions) }},
 	"ldapauth": {options: func() options { return new(ldapOptions) }},
-	"easydb":   {options: func() options { return new(easydbOptions) }},
+	"easydb":   {options: func() options { return new(easydbOptions) }, exposes: true},
 	"cbs":      {options: func() options { return new(cbsOptions) }},
 	"test":     {options: func() options { return new(testOptions) }},
 
@@ -44,6 +44,9 @@ func strategyOf(name string) (strategy, bool) {
 type strategy struct {
 	options func() options
 	url     string
+	// exposes: the strategy can hand on what the provider gives to act there in a
+	// person's name (exposeUpstreamToken).
+	exposes bool
 }
 
 // options is what stands under "options" of an entry, a struct that config.Decode
@@ -191,6 +194,9 @@ func (o *opening) open(cp config.Provider) *Provider {
 	case st.options == nil:
 		e.problem("strategy", config.Quote(cp.Strategy)+" is not offered by this version yet", `write "disabled": true`)
 		return nil
+	}
+	if cp.ExposeUpstreamToken && !st.exposes {
+		e.problem("exposeUpstreamToken", "is true, but "+cp.Strategy+" has no token to hand on", "remove it")
 	}
 	if cp.URL == "" {
 		cp.URL = st.url

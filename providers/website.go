@@ -136,7 +136,7 @@ func (s *site) Finish(ctx context.Context, l Login, answer url.Values) (profile 
 	if profile, err = s.website.Finish(ctx, l, answer); err != nil {
 		return identity.Profile{}, unavailable(err)
 	}
-	return complete(profile, s.provider.ID, s.provider.Template)
+	return complete(profile, s.provider)
 }
 
 // answered is what the error of an answer means (RFC 6749, 4.1.2.1; OpenID Connect

@@ -213,7 +213,7 @@ func (s *server) start() {
 	}
 	log := slog.New(slog.NewTextHandler(s.log, nil))
 	var err error
-	if s.providers, _, err = providers.Open(s.cfg, providers.Deps{Log: log, Version: "test", RefusalStep: -1}); err != nil {
+	if s.providers, _, err = providers.Open(s.cfg, providers.Deps{Log: log, Version: "test", RefusalStep: -1, Clock: s.clock}); err != nil {
 		s.t.Fatal(err)
 	}
 	bus, now := &events.LocalBus{}, s.clock.Now
