@@ -14,7 +14,8 @@ type Profile struct {
 	// URI of the identity, such as https://github.com/ada; may be empty.
 	URI string
 	// Upstream is what the provider gave to act there in the person's name, under the
-	// names that applications read it by: {"oauth": {"token": …, "token_secret": …}}. It is
-	// nil unless an operator wants applications to have it (exposeUpstreamToken).
-	Upstream map[string]any
+	// names that applications read it by, as a JSON object: {"oauth": {"token": …,
+	// "token_secret": …}}. It is empty unless an operator wants applications to have it
+	// (exposeUpstreamToken).
+	Upstream string
 }

@@ -81,7 +81,7 @@ func complete(profile identity.Profile, p *Provider) (identity.Profile, error) {
 		profile.URI = expand(p.Template, profile)
 	}
 	if !p.ExposeUpstreamToken {
-		profile.Upstream = nil
+		profile.Upstream = ""
 	}
 	return profile, nil
 }
