@@ -214,20 +214,27 @@ func (b *binder) errorText(p ErrorPage, part string) string {
 	return b.catalog.text(b.lang, "error_"+code+"_"+part, nil)
 }
 
-// icons are the built-in pictures, by strategy.
+// icons are the built-in pictures, by strategy; those of the library goth by the name
+// of its provider.
 var icons = map[string]string{
-	"cbs":           "cbs.svg",
-	"easydb":        "easydb.svg",
-	"github":        "github.svg",
-	"google":        "google.svg",
-	"ldapauth":      "ldap.svg",
-	"local":         "local.svg",
-	"mediawiki":     "mediawiki.svg",
-	"oidc":          "oidc.svg",
-	"orcid":         "orcid.svg",
-	"script":        "script.svg",
-	"stackexchange": "stackexchange.svg",
-	"test":          "test.svg",
+	"apple":           "apple.svg",
+	"azuread":         "microsoft.svg",
+	"azureadv2":       "microsoft.svg",
+	"cbs":             "cbs.svg",
+	"discord":         "discord.svg",
+	"easydb":          "easydb.svg",
+	"github":          "github.svg",
+	"gitlab":          "gitlab.svg",
+	"google":          "google.svg",
+	"ldapauth":        "ldap.svg",
+	"local":           "local.svg",
+	"mediawiki":       "mediawiki.svg",
+	"microsoftonline": "microsoft.svg",
+	"oidc":            "oidc.svg",
+	"orcid":           "orcid.svg",
+	"script":          "script.svg",
+	"stackexchange":   "stackexchange.svg",
+	"test":            "test.svg",
 }
 
 // icon is the address of a provider's picture: its own, or the one of its strategy.
@@ -238,7 +245,7 @@ func (b *binder) icon(p Provider) string {
 	if p.ID == "wikidata" {
 		return b.asset("wikidata.svg")
 	}
-	name, ok := icons[p.Strategy]
+	name, ok := icons[strings.TrimPrefix(p.Strategy, "goth:")]
 	if !ok {
 		name = "default.svg"
 	}

@@ -56,9 +56,11 @@ func Gallery() []Example {
 		ldap     = provider("my-ldap", "University Library", "ldapauth")
 		local    = provider("local", "Local account", "local")
 		google   = provider("google", "Google", "google")
+		gitlab   = provider("gitlab", "GitLab", "goth:gitlab")
 		all      = []Provider{github, orcid, google, wikidata, provider("mediawiki", "MediaWiki", "mediawiki"), stack, ldap, local,
 			provider("script", "Script", "script"), provider("easydb", "easydb", "easydb"), provider("cbs", "CBS", "cbs"),
-			provider("sso", "Single sign-on", "oidc"), provider("test", "Test", "test"), provider("other", "Something else", "other")}
+			provider("sso", "Single sign-on", "oidc"), gitlab, provider("microsoft", "Microsoft", "goth:azureadv2"),
+			provider("apple", "Apple", "goth:apple"), provider("discord", "Discord", "goth:discord"), provider("test", "Test", "test"), provider("other", "Something else", "other")}
 		five  = []Provider{github, orcid, wikidata, ldap, local}
 		long  = strings.Repeat("Donaudampfschifffahrtsgesellschaftskapitänswitwe", 4)
 		none  = Provider{ID: "x", Name: long, Strategy: "ldapauth", LoginURL: "login/x"}
@@ -113,7 +115,7 @@ func Gallery() []Example {
 		return &p
 	}
 	depart := func(change func(*DepartPage)) *DepartPage {
-		p := DepartPage{Layout: out("login/github"), Provider: github, Go: "login/github/auth", Back: login}
+		p := DepartPage{Layout: out("login/github"), Provider: github, Go: "login/github/auth", Back: login, Delay: 3600}
 		change(&p)
 		return &p
 	}
@@ -138,6 +140,17 @@ func Gallery() []Example {
 		{"login-none", "Sign in, no providers", &LoginPage{Layout: out("login")}},
 		{"login-long", "Sign in, long names", &LoginPage{Layout: out(login), Providers: []Provider{none, github}, Application: long, RedirectHost: strings.ToLower(long[:60]) + ".example.org"}},
 		{"login-messages", "Sign in, with messages", &LoginPage{Layout: out("login", message("success", "signed_out"), message("info", "already_linked", "Provider", "GitHub"), message("error", "merge_expired")), Providers: five}},
+		{"login-cancelled", "Sign in, cancelled at the provider", &LoginPage{Layout: out(login, message("info", "login_cancelled", "Provider", "GitHub")), Providers: five, Application: "Cocoda", RedirectHost: "cocoda.example.org"}},
+		{"login-away", "Sign in, the provider does not answer", &LoginPage{Layout: out("login", message("error", "provider_unavailable", "Provider", "GitHub")), Providers: five}},
+		{"login-answer", "Sign in, the provider's answer is no good", &LoginPage{Layout: out("login", message("error", "provider_answer", "Provider", "GitHub")), Providers: five}},
+		{"login-refused", "Sign in, the provider refuses", &LoginPage{Layout: out("login", message("error", "provider_refused", "Provider", "Wikidata")), Providers: five}},
+		{"login-reason", "Sign in, the provider refuses and says why", &LoginPage{Layout: out("login", message("error", "provider_reason", "Provider", "Wikidata", "Reason", "This account is blocked.")), Providers: five}},
+		{"login-signed-out", "Sign in, signed out while connecting", &LoginPage{Layout: out("login", message("error", "link_signed_out", "Provider", "GitHub")), Providers: five}},
+		{"login-away-german", "Sign in, messages of providers, German", &LoginPage{Layout: german(out("login",
+			message("info", "login_cancelled", "Provider", "GitHub"), message("error", "provider_unavailable", "Provider", "GitHub"),
+			message("error", "provider_answer", "Provider", "GitHub"), message("error", "provider_refused", "Provider", "Wikidata"),
+			message("error", "provider_reason", "Provider", "Wikidata", "Reason", "This account is blocked."),
+			message("error", "link_signed_out", "Provider", "GitHub"))), Providers: five}},
 		{"login-german", "Sign in, German", &LoginPage{Layout: german(out(login)), Providers: five, Application: "Cocoda", RedirectHost: "cocoda.example.org"}},
 		{"login-dev", "Sign in, development server", &LoginPage{Layout: out("login"), Providers: five}},
 
@@ -179,14 +192,35 @@ func Gallery() []Example {
 		{"account-conflict", "Account, merge refused", with(func(p *AccountPage) {
 			p.Messages = []Message{message("error", "merge_conflict", "Providers", "GitHub, ORCID")}
 		})},
+		{"account-linked", "Account, a provider's website connected", with(func(p *AccountPage) {
+			p.Messages = []Message{message("success", "linked", "Provider", "ORCID")}
+		})},
+		{"account-other", "Account, somebody else's by now", with(func(p *AccountPage) {
+			p.Messages = []Message{message("error", "link_other_user", "Provider", "GitHub", "Name", "Ada Lovelace")}
+			p.Identities, p.Connectable = identities[1:], []Provider{github, google, wikidata}
+		})},
+		{"account-cancelled", "Account, connecting cancelled", with(func(p *AccountPage) {
+			p.Messages = []Message{message("info", "login_cancelled", "Provider", "Google")}
+		})},
+		{"account-nameless", "Account, no names known", with(func(p *AccountPage) {
+			p.Name, p.User = "0000-0002-1825-0097@orcid", "0000-0002-1825-0097@orcid"
+			p.Identities = []Identity{
+				{Provider: orcid, ID: "0000-0002-1825-0097", URI: "https://orcid.org/0000-0002-1825-0097", DisconnectURL: "disconnect/orcid"},
+				{Provider: github, ID: "583231", Username: "ada", URI: "https://github.com/ada", DisconnectURL: "disconnect/github"},
+				{Provider: google, ID: "110169484474386276334", DisconnectURL: "disconnect/google"},
+			}
+			p.Connectable = []Provider{wikidata, stack, gitlab}
+		})},
 		{"account-long", "Account, long names", with(func(p *AccountPage) {
 			p.Name, p.User = long, long
+			p.Messages = []Message{message("error", "link_other_user", "Provider", long, "Name", long)}
 			p.Identities = []Identity{{Provider: none, ID: long, Name: long, Username: long + "x", URI: "https://example.org/" + long, DisconnectURL: "disconnect/x"}}
 			p.Connectable = []Provider{none, none}
 		})},
 		{"account-empty", "Account, nothing known", &AccountPage{Layout: in("account")}},
 		{"account-german", "Account, German", with(func(p *AccountPage) {
 			p.Layout = german(p.Layout)
+			p.Messages = []Message{message("error", "link_other_user", "Provider", "GitHub", "Name", "Ada Lovelace")}
 			p.Undo = []Merge{{ID: "m1", Name: merge.Other.Name, Providers: []string{"Universitätsbibliothek", "ORCID"}, At: day(21, 21, 50), Until: day(28, 21, 50)}}
 		})},
 
@@ -207,11 +241,18 @@ func Gallery() []Example {
 		{"help", "Help", &HelpPage{Layout: out("help"), CookieDays: 30, Applications: []Application{{"Cocoda", "https://cocoda.example.org/app/"}, {"BARTOC", "https://bartoc.example.org/"}}}},
 		{"help-empty", "Help, no applications", &HelpPage{Layout: in("help"), CookieDays: 1}},
 		{"help-german", "Help, German", &HelpPage{Layout: german(out("help")), CookieDays: 30}},
-		{"depart", "On to the provider", depart(func(p *DepartPage) { p.Application = "Cocoda" })},
+		{"depart", "On to the provider", depart(func(p *DepartPage) { p.Application, p.Auto = "Cocoda", true })},
+		{"depart-plain", "On to the provider, no application", depart(func(p *DepartPage) { p.Provider, p.Auto = orcid, true })},
 		{"depart-linking", "On to the provider, to connect", depart(func(p *DepartPage) {
+			p.Layout, p.Linking, p.Auto, p.Back = in("login/github"), true, true, "account"
+		})},
+		{"depart-asking", "On to the provider, to connect, asking", depart(func(p *DepartPage) {
 			p.Layout, p.Linking, p.Back = in("login/github"), true, "account"
 		})},
 		{"depart-german", "On to the provider, German", depart(func(p *DepartPage) {
+			p.Layout, p.Application, p.Auto = german(p.Layout), "Cocoda", true
+		})},
+		{"depart-asking-german", "On to the provider, to connect, asking, German", depart(func(p *DepartPage) {
 			p.Layout, p.Linking, p.Back = german(in("login/github")), true, "account"
 		})},
 		{"depart-long", "On to the provider, long names", depart(func(p *DepartPage) { p.Provider, p.Application = none, long })},

@@ -30,6 +30,8 @@ var promised = map[string][]string{
 	"account_deleted": nil, "delete_name_mismatch": nil,
 	"credentials_refused": nil, "credentials_reason": {"Reason"},
 	"username_missing": nil, "password_missing": nil,
+	"provider_answer": {"Provider"}, "provider_refused": {"Provider"}, "provider_reason": {"Provider", "Reason"},
+	"login_cancelled": {"Provider"}, "link_signed_out": {"Provider"}, "link_other_user": {"Name", "Provider"},
 	"provider_unavailable": {"Provider"}, "browser_on": {"Browser", "System"},
 }
 

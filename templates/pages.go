@@ -224,6 +224,7 @@ type DepartPage struct {
 	Go, Back string
 	// Linking means that somebody is signed in and adds this identity to the account.
 	Linking bool
-	// Auto: the page leads on by itself.
-	Auto bool
+	// Auto: the page leads on by itself, after Delay seconds: at once, but for the gallery.
+	Auto  bool
+	Delay int
 }

@@ -261,7 +261,7 @@ func (s *Server) failed(w http.ResponseWriter, r *http.Request, p *providers.Pro
 	case errors.Is(err, providers.ErrCancelled):
 		f = note("info", "login_cancelled", args)
 	case errors.As(err, &refused):
-		f = note("error", "credentials_reason", map[string]any{"Reason": refused.Reason})
+		f = note("error", "provider_reason", map[string]any{"Provider": p.Name, "Reason": refused.Reason})
 	case errors.Is(err, providers.ErrRefused):
 		f = note("error", "provider_refused", args)
 	case errors.As(err, &away):
