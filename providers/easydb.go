@@ -19,7 +19,7 @@ type easydbOptions struct {
 
 func (o *easydbOptions) open(e *entry, p *Provider) {
 	e.serverURL("options.url", o.URL, "https://easydb.example.org/api/v1/")
-	db := &easydb{base: strings.TrimSuffix(o.URL, "/") + "/", client: e.client}
+	db := &easydb{base: strings.TrimSuffix(o.URL, "/") + "/", client: e.client, exposes: p.ExposeUpstreamToken}
 	e.checker(p, db, true)
 	p.Prober = db
 }
@@ -29,6 +29,9 @@ func (o *easydbOptions) open(e *entry, p *Provider) {
 type easydb struct {
 	base   string
 	client *http.Client
+	// exposes: applications get the token of the session, which is good for the person's
+	// rights at easydb until easydb ends it.
+	exposes bool
 }
 
 var (
@@ -101,5 +104,13 @@ func (db *easydb) Check(ctx context.Context, username, password string) (identit
 	if u.ID == "" {
 		return identity.Profile{}, errors.New("easydb: authenticate: the answer has no user._id")
 	}
-	return identity.Profile{ID: string(u.ID), Name: u.Name, Username: u.Login}, nil
+	profile := identity.Profile{ID: string(u.ID), Name: u.Name, Username: u.Login}
+	if db.exposes {
+		upstream, err := json.Marshal(map[string]string{"token": token})
+		if err != nil {
+			return identity.Profile{}, err
+		}
+		profile.Upstream = string(upstream)
+	}
+	return profile, nil
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"login-server/config"
 	"login-server/identity"
 )
 
@@ -168,6 +169,30 @@ func TestEasydb(t *testing.T) {
 	for _, user := range []string{`{}`, `{"user": {}}`, `{"user": null}`, `{"user": {"_id": true}}`, `{"user": {"_id": ""}}`} {
 		s := fakeEasydb(t, user, 400)
 		failing(t, open(t, "easydb", object{"url": s.URL + "/api/v1/"}), t.Context(), "ada", scriptPassword, "authenticate")
+	}
+}
+
+// TestEasydbUpstream: the token of the session that was authenticated is handed on when
+// an operator wants it, and only then.
+func TestEasydbUpstream(t *testing.T) {
+	s := fakeEasydb(t, `{"user": {"_id": 7, "login": "ada"}, "token": "of something else"}`, 400)
+	for exposed, want := range map[bool]string{false: "", true: `{"token":"fresh"}`} {
+		data, err := json.Marshal(object{"url": s.URL + "/api/v1/"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := &config.Config{BaseURL: testBase, Providers: []config.Provider{{ID: "p", Strategy: "easydb", ExposeUpstreamToken: exposed, Options: data}}}
+		set, _, err := Open(cfg, testDeps())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, _ := set.Get("p")
+		if got := accepted(t, p, "ada", scriptPassword); got.Upstream != want {
+			t.Errorf("exposeUpstreamToken %v: handed on %q, want %q", exposed, got.Upstream, want)
+		}
+		if set.Exposes("p") != exposed || set.Exposes("q") {
+			t.Errorf("Exposes: %v for p, %v for nobody", set.Exposes("p"), set.Exposes("q"))
+		}
 	}
 }
 

@@ -159,6 +159,13 @@ func (s *Set) Get(id string) (*Provider, bool) {
 	return p, ok
 }
 
+// Exposes tells whether an enabled provider has what it gives to act there in people's
+// names handed on to applications (exposeUpstreamToken).
+func (s *Set) Exposes(id string) bool {
+	p, ok := s.Get(id)
+	return ok && p.ExposeUpstreamToken
+}
+
 // opening is one run over providers.json.
 type opening struct {
 	cfg      *config.Config
