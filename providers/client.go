@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"login-server/config"
@@ -56,14 +57,27 @@ type agent struct {
 }
 
 func (a *agent) RoundTrip(r *http.Request) (*http.Response, error) {
+	if asked, ok := r.Context().Value(askedKey{}).(*atomic.Bool); ok {
+		asked.Store(true)
+	}
 	r = r.Clone(r.Context())
 	r.Header.Set("User-Agent", a.name)
 	resp, err := a.next.RoundTrip(r)
 	if err != nil {
 		return nil, err
 	}
+	// Nobody follows it, and net/http would quote one that it cannot read.
+	resp.Header.Del("Location")
 	resp.Body = &boundedBody{resp.Body, maxAnswer}
 	return resp, nil
+}
+
+type askedKey struct{}
+
+// watched returns a context that notices whether a request was made with it.
+func watched(ctx context.Context) (_ context.Context, asked func() bool) {
+	b := new(atomic.Bool)
+	return context.WithValue(ctx, askedKey{}, b), b.Load
 }
 
 // boundedBody fails once more has been read than anybody has to say. Libraries read
@@ -84,13 +98,22 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// ask sends a request and returns status and body of the answer, whatever the
-// status. Neither the body sent nor the answer is part of an error: both can hold a
-// password or a token.
+// ask is request for those who want only status and body of the answer.
 func ask(ctx context.Context, client *http.Client, method, address, contentType string, body io.Reader, header http.Header) (status int, answer []byte, err error) {
+	resp, answer, err := request(ctx, client, method, address, contentType, body, header)
+	if err != nil {
+		return 0, nil, err
+	}
+	return resp.StatusCode, answer, nil
+}
+
+// request sends a request and returns the answer, whatever the status, with its body
+// read and closed. Neither the query, nor the body sent, nor the answer is part of an
+// error: they can hold a password or a token. Errors of the connection are a *url.Error.
+func request(ctx context.Context, client *http.Client, method, address, contentType string, body io.Reader, header http.Header) (*http.Response, []byte, error) {
 	r, err := http.NewRequestWithContext(ctx, method, address, body)
 	if err != nil {
-		return 0, nil, fmt.Errorf("make request: %w", err)
+		return nil, nil, fmt.Errorf("make request: %w", unqueried(err))
 	}
 	for name, values := range header {
 		r.Header[name] = values
@@ -98,17 +121,27 @@ func ask(ctx context.Context, client *http.Client, method, address, contentType 
 	if contentType != "" {
 		r.Header.Set("Content-Type", contentType)
 	}
-	r.Header.Set("Accept", "application/json")
+	if r.Header.Get("Accept") == "" {
+		r.Header.Set("Accept", "application/json")
+	}
 	resp, err := client.Do(r)
 	if err != nil {
-		return 0, nil, err
+		return nil, nil, unqueried(err)
 	}
 	defer resp.Body.Close()
-	answer, err = io.ReadAll(resp.Body)
+	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return 0, nil, fmt.Errorf("read answer of %s: %w", r.URL.Redacted(), err)
+		return nil, nil, &url.Error{Op: "read answer of", URL: withoutQuery(address), Err: err}
 	}
-	return resp.StatusCode, answer, nil
+	return resp, answer, nil
+}
+
+// unqueried takes the query out of the URL that an error of net/http or net/url shows.
+func unqueried(err error) error {
+	if op, ok := errors.AsType[*url.Error](err); ok {
+		op.URL = withoutQuery(op.URL)
+	}
+	return err
 }
 
 // text is a JSON text or a number. Ids that are numbers keep every digit: 2^53+1
@@ -128,11 +161,12 @@ func (t *text) UnmarshalJSON(data []byte) error {
 	return errors.New("neither a text nor a number")
 }
 
-// serverURL checks an option that is the URL of another server.
-func (e *entry) serverURL(field, value, example string) {
+// serverURL checks an option that is the URL of another server, and tells whether it
+// can be used.
+func (e *entry) serverURL(field, value, example string) bool {
 	if value == "" {
 		e.problem(field, "is missing", "write a URL such as "+example)
-		return
+		return false
 	}
 	u, err := url.Parse(value)
 	switch {
@@ -146,5 +180,21 @@ func (e *entry) serverURL(field, value, example string) {
 		e.problem(field, config.QuoteURL(value)+" has a fragment", "remove everything from # on")
 	case u.Scheme == "http" && !config.Loopback(u.Hostname()):
 		e.warn(field, config.QuoteURL(value)+" is not encrypted: passwords can be read on their way", "write https://…")
+		return true
+	default:
+		return true
 	}
+	return false
+}
+
+// baseURL is serverURL for an option to which paths and queries are added.
+func (e *entry) baseURL(field, value, example string) bool {
+	if !e.serverURL(field, value, example) {
+		return false
+	}
+	if strings.Contains(value, "?") {
+		e.problem(field, config.QuoteURL(value)+" has a query", "remove everything from ? on")
+		return false
+	}
+	return true
 }

@@ -1,10 +1,12 @@
 package providers
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -47,11 +49,44 @@ func (s *scopeList) UnmarshalJSON(data []byte) error {
 // check complains about what is missing or wrong, after the endpoints have got their
 // defaults. where tells where credentials are to be had.
 func (o *oauthOptions) check(e *entry, where string) {
-	e.required("options.clientID", o.ClientID, "register this server "+where+", with the callback URL "+e.callback()+", and write the client ID that you get")
-	e.required("options.clientSecret", o.ClientSecret, "write the client secret that you get "+where)
+	o.checkCredentials(e, where)
 	e.serverURL("options.authorizationURL", o.AuthorizationURL, "https://example.org/oauth/authorize")
 	e.serverURL("options.tokenURL", o.TokenURL, "https://example.org/oauth/token")
 	e.serverURL("options.profileURL", o.ProfileURL, "https://example.org/api/user")
+}
+
+func (o *oauthOptions) checkCredentials(e *entry, where string) {
+	e.required("options.clientID", o.ClientID, "register this server "+where+", with the callback URL "+e.callback()+", and write the client ID that you get")
+	e.required("options.clientSecret", o.ClientSecret, "write the client secret that you get "+where)
+	e.alone("options.clientID", o.ClientID)
+	e.alone("options.clientSecret", o.ClientSecret)
+}
+
+// alone complains about a credential that was pasted together with space around it.
+func (e *entry) alone(field, value string) {
+	if strings.TrimSpace(value) != value {
+		e.problem(field, "has spaces or line breaks around it", "write it alone")
+	}
+}
+
+// endpoints checks those endpoints that the options name, and fills in the others.
+func (o *oauthOptions) endpoints(e *entry, authorization, token, profile string) {
+	for _, endpoint := range []struct {
+		field      string
+		value      *string
+		otherwise  string
+		checkValue func(field, value, example string) bool
+	}{
+		{"options.authorizationURL", &o.AuthorizationURL, authorization, e.serverURL},
+		{"options.tokenURL", &o.TokenURL, token, e.serverURL},
+		{"options.profileURL", &o.ProfileURL, profile, e.baseURL},
+	} {
+		if *endpoint.value == "" {
+			*endpoint.value = endpoint.otherwise
+		} else {
+			endpoint.checkValue(endpoint.field, *endpoint.value, endpoint.otherwise)
+		}
+	}
 }
 
 // codeFlow is the authorization code grant (RFC 6749, 4.1) with PKCE (RFC 7636).
@@ -81,31 +116,83 @@ func (f *codeFlow) authorizationURL(l Login, more ...oauth2.AuthCodeOption) stri
 	return f.config.AuthCodeURL(l.State, parameters...)
 }
 
-// exchange redeems the code of an answer.
+// exchange redeems the code of an answer (RFC 6749, 4.1.3).
 func (f *codeFlow) exchange(ctx context.Context, l Login, answer url.Values) (*oauth2.Token, error) {
 	code := answer.Get("code")
 	if code == "" {
 		return nil, errors.New("the answer has no code")
 	}
-	t, err := f.config.Exchange(context.WithValue(ctx, oauth2.HTTPClient, f.client), code, oauth2.VerifierOption(l.Verifier))
+	client := *f.client
+	client.Transport = tokenTransport{client.Transport}
+	t, err := f.config.Exchange(context.WithValue(ctx, oauth2.HTTPClient, &client), code, oauth2.VerifierOption(l.Verifier))
 	if err != nil {
-		return nil, tokenError(err)
+		return nil, tokenError(err, code, l.Verifier, f.config.ClientSecret)
 	}
 	return t, nil
 }
 
-// tokenError keeps of an error of the token endpoint what the log may hold: its body can
-// hold the code, or a token.
-func tokenError(err error) error {
-	var answered *oauth2.RetrieveError
-	if !errors.As(err, &answered) || answered.Response == nil {
-		return fmt.Errorf("token endpoint: %w", err)
+// tokenTransport prepares answers of a token endpoint for x/oauth2, which asks for no
+// format, believes the Content-Type, and forgets the cause of a body that breaks off.
+type tokenTransport struct{ next http.RoundTripper }
+
+func (t tokenTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Accept", "application/json") // GitHub answers with a form otherwise
+	resp, err := t.next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	switch start := bytes.TrimSpace(body); {
+	case bytes.HasPrefix(start, []byte("{")):
+		resp.Header.Set("Content-Type", "application/json")
+	case bytes.HasPrefix(start, []byte("access_token=")), bytes.HasPrefix(start, []byte("error=")):
+		resp.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	return resp, nil
+}
+
+// tokenError keeps of an error of the token endpoint what the log may hold: neither its
+// body, which can hold a token, nor any of the secrets that were sent.
+func tokenError(err error, secrets ...string) error {
+	if _, ok := errors.AsType[*url.Error](err); ok {
+		return fmt.Errorf("token endpoint: %w", unqueried(err))
+	}
+	answered, ok := errors.AsType[*oauth2.RetrieveError](err)
+	if !ok || answered.Response == nil {
+		return errors.New("token endpoint: the answer is not as documented, or has no access_token")
 	}
 	status := answered.Response.StatusCode
 	if err := statusError("token endpoint", status); err != nil {
 		return err
 	}
-	return fmt.Errorf("token endpoint: status %d, error %.40q %.200q", status, answered.ErrorCode, answered.ErrorDescription)
+	code, description := answered.ErrorCode, answered.ErrorDescription
+	if code == "" {
+		// As Facebook has it, and who followed it: an object.
+		var body struct {
+			Error struct{ Type, Message string }
+		}
+		if json.Unmarshal(answered.Body, &body) == nil {
+			code, description = body.Error.Type, body.Error.Message
+		}
+	}
+	return fmt.Errorf("token endpoint: status %d, error %.40q %.200q", status, withheld(code, secrets...), withheld(description, secrets...))
+}
+
+// withheld is a text of another server without the secrets that it may repeat.
+func withheld(text string, secrets ...string) string {
+	for _, secret := range secrets {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "…")
+			text = strings.ReplaceAll(text, url.QueryEscape(secret), "…")
+		}
+	}
+	return text
 }
 
 // statusError is what the status of an answer means when it is none that the protocol
@@ -130,6 +217,11 @@ func fetch(ctx context.Context, client *http.Client, address, bearer string, val
 	if err != nil {
 		return err
 	}
+	return document(address, status, body, value)
+}
+
+// document reads the JSON document that was asked for.
+func document(address string, status int, body []byte, value any) error {
 	if err := statusError(withoutQuery(address), status); err != nil {
 		return err
 	}
@@ -140,6 +232,12 @@ func fetch(ctx context.Context, client *http.Client, address, bearer string, val
 		return fmt.Errorf("%s: the answer is not JSON as documented", withoutQuery(address))
 	}
 	return nil
+}
+
+// counted tells whether an id is a number that its provider has counted up: digits and
+// nothing else, so that no two texts are the same account.
+func counted(id text) bool {
+	return id != "" && id[0] != '0' && strings.Trim(string(id), "0123456789") == ""
 }
 
 // withoutQuery is an address for the log: queries may hold keys and tokens.

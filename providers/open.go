@@ -31,7 +31,7 @@ var strategies = map[string]strategy{
 	"orcid":         {url: "https://orcid.org"},
 	"google":        {},
 	"mediawiki":     {url: "https://www.mediawiki.org/wiki/MediaWiki"},
-	"stackexchange": {url: "https://stackexchange.com"},
+	"stackexchange": {options: func() options { return new(stackExchangeOptions) }, url: "https://stackexchange.com"},
 	"oidc":          {},
 }
 

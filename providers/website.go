@@ -93,7 +93,13 @@ func (e *entry) website(p *Provider, w Website, issuer func(ctx context.Context)
 func (s *site) Begin(ctx context.Context, l Login) (d Departure, err error) {
 	ctx, cancel := context.WithTimeout(ctx, websiteTimeout)
 	defer cancel()
-	defer func() { s.provider.health.note(s.now(), err) }()
+	ctx, asked := watched(ctx)
+	defer func() {
+		// To put an address together asks nobody.
+		if asked() || errors.As(err, new(*UnavailableError)) {
+			s.provider.health.note(s.now(), err)
+		}
+	}()
 	defer recovered(&err)
 	if d, err = s.website.Begin(ctx, l); err != nil {
 		return Departure{}, unavailable(err)
@@ -107,9 +113,10 @@ func (s *site) Begin(ctx context.Context, l Login) (d Departure, err error) {
 func (s *site) Finish(ctx context.Context, l Login, answer url.Values) (profile identity.Profile, err error) {
 	ctx, cancel := context.WithTimeout(ctx, websiteTimeout)
 	defer cancel()
-	asked := false
+	ctx, asked := watched(ctx)
+	claimed := false // by the browser alone
 	defer func() {
-		if asked { // otherwise nobody but the browser has said anything
+		if !claimed && (asked() || err == nil || errors.As(err, new(*UnavailableError))) {
 			s.provider.health.note(s.now(), err)
 		}
 	}()
@@ -130,9 +137,9 @@ func (s *site) Finish(ctx context.Context, l Login, answer url.Values) (profile 
 		}
 	}
 	if code := answer.Get("error"); code != "" {
+		claimed = true
 		return identity.Profile{}, answered(code, answer.Get("error_description"))
 	}
-	asked = true
 	if profile, err = s.website.Finish(ctx, l, answer); err != nil {
 		return identity.Profile{}, unavailable(err)
 	}
@@ -163,7 +170,7 @@ func unavailable(err error) error {
 		return err
 	case errors.Is(err, errLongAnswer), errors.Is(err, errRedirect):
 		return err // it can be reached, and says what it should not
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout(), errors.As(err, &op):
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout(), errors.As(err, &op) && op.Op != "parse":
 		return &UnavailableError{err}
 	}
 	return err
