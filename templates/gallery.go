@@ -243,6 +243,7 @@ func Gallery() []Example {
 		{"help-german", "Help, German", &HelpPage{Layout: german(out("help")), CookieDays: 30}},
 		{"depart", "On to the provider", depart(func(p *DepartPage) { p.Application, p.Auto = "Cocoda", true })},
 		{"depart-plain", "On to the provider, no application", depart(func(p *DepartPage) { p.Provider, p.Auto = orcid, true })},
+		{"depart-waiting", "On to the provider, not by itself", depart(func(p *DepartPage) {})},
 		{"depart-linking", "On to the provider, to connect", depart(func(p *DepartPage) {
 			p.Layout, p.Linking, p.Auto, p.Back = in("login/github"), true, true, "account"
 		})},
