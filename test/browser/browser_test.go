@@ -54,16 +54,7 @@ func TestMain(m *testing.M) {
 // sharedBrowser starts Chromium at its first call.
 func sharedBrowser(t testing.TB) context.Context {
 	t.Helper()
-	path := ""
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if found, ok := testenv.Find(name); ok {
-			path = found
-			break
-		}
-	}
-	if path == "" {
-		path = testenv.Need(t, "chromium")
-	}
+	path := testenv.NeedChromium(t)
 	chromium.once.Do(func() {
 		dir, err := os.MkdirTemp("", "login-server-chromium-")
 		if err != nil {

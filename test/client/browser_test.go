@@ -15,22 +15,11 @@ import (
 	"login-server/internal/testenv"
 )
 
-// chromium returns the path of a browser.
-func chromium(t *testing.T) string {
-	t.Helper()
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
-		if path, ok := testenv.Find(name); ok {
-			return path
-		}
-	}
-	return testenv.Need(t, "chromium")
-}
-
 // startBrowser starts a browser with an empty profile. The context is its first tab.
 func startBrowser(t *testing.T) context.Context {
 	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(chromium(t)), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
+		chromedp.ExecPath(testenv.NeedChromium(t)), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
 		chromedp.WSURLReadTimeout(time.Minute), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 	)
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
@@ -147,7 +136,7 @@ func (p tab) signOut() {
 // TestBrowser runs the published browser build in a real browser.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
-	chromium(t)
+	testenv.NeedChromium(t)
 	needPackages(t)
 	app := startApp(t)
 	elsewhere := startApp(t)

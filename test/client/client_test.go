@@ -8,8 +8,6 @@ package client_test
 
 import (
 	"bytes"
-	"errors"
-	"io/fs"
 	"os"
 	"os/exec"
 	"regexp"
@@ -23,15 +21,7 @@ import (
 // needPackages wants what package-lock.json lists to be installed.
 func needPackages(t *testing.T) {
 	t.Helper()
-	if _, err := os.Stat("node_modules/gbv-login-client/package.json"); errors.Is(err, fs.ErrNotExist) {
-		const missing = "test/client/node_modules is missing: run npm ci in test/client"
-		if os.Getenv(testenv.All) == "1" {
-			t.Fatal(missing + "; " + testenv.All + "=1 wants every test to run")
-		}
-		t.Skip(missing)
-	} else if err != nil {
-		t.Fatal(err)
-	}
+	testenv.NeedPackages(t, ".", "gbv-login-client")
 }
 
 // ran is in the summary of node --test when there was something to run.
