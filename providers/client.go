@@ -19,6 +19,7 @@ import (
 
 const (
 	clientTimeout = 10 * time.Second
+	dialTimeout   = 5 * time.Second
 	maxAnswer     = 1 << 20
 )
 
@@ -35,17 +36,25 @@ var (
 func newClient(deps Deps) *http.Client {
 	next := deps.Transport
 	if next == nil {
-		t := http.DefaultTransport.(*http.Transport).Clone()
-		t.DialContext = (&net.Dialer{Timeout: 5 * time.Second}).DialContext
-		t.TLSHandshakeTimeout = 5 * time.Second
-		t.ResponseHeaderTimeout = clientTimeout
-		t.MaxResponseHeaderBytes = 64 << 10
-		t.MaxIdleConnsPerHost = 8
-		next = t
+		next = newTransport((&net.Dialer{Timeout: dialTimeout}).DialContext)
 	}
+	return clientOver(next, deps.Version)
+}
+
+func newTransport(dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.DialContext = dial
+	t.TLSHandshakeTimeout = 5 * time.Second
+	t.ResponseHeaderTimeout = clientTimeout
+	t.MaxResponseHeaderBytes = 64 << 10
+	t.MaxIdleConnsPerHost = 8
+	return t
+}
+
+func clientOver(next http.RoundTripper, version string) *http.Client {
 	return &http.Client{
 		Timeout:       clientTimeout,
-		Transport:     &agent{next: next, name: "login-server/" + cmp.Or(deps.Version, "dev")},
+		Transport:     &agent{next: next, name: "login-server/" + cmp.Or(version, "dev")},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }

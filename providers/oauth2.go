@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"golang.org/x/oauth2"
@@ -93,6 +94,8 @@ func (o *oauthOptions) endpoints(e *entry, authorization, token, profile string)
 type codeFlow struct {
 	config oauth2.Config
 	client *http.Client
+	// withoutPKCE is for servers that fail on parameters they do not know.
+	withoutPKCE bool
 	// parameters are added to the authorization request.
 	parameters map[string]string
 }
@@ -109,7 +112,10 @@ func (o *oauthOptions) flow(e *entry, style oauth2.AuthStyle) *codeFlow {
 
 // authorizationURL is the authorization request of a login.
 func (f *codeFlow) authorizationURL(l Login, more ...oauth2.AuthCodeOption) string {
-	parameters := append([]oauth2.AuthCodeOption{oauth2.S256ChallengeOption(l.Verifier)}, more...)
+	parameters := slices.Clone(more)
+	if !f.withoutPKCE {
+		parameters = append(parameters, oauth2.S256ChallengeOption(l.Verifier))
+	}
 	for name, value := range f.parameters {
 		parameters = append(parameters, oauth2.SetAuthURLParam(name, value))
 	}
@@ -124,7 +130,11 @@ func (f *codeFlow) exchange(ctx context.Context, l Login, answer url.Values) (*o
 	}
 	client := *f.client
 	client.Transport = tokenTransport{client.Transport}
-	t, err := f.config.Exchange(context.WithValue(ctx, oauth2.HTTPClient, &client), code, oauth2.VerifierOption(l.Verifier))
+	var parameters []oauth2.AuthCodeOption
+	if !f.withoutPKCE {
+		parameters = append(parameters, oauth2.VerifierOption(l.Verifier))
+	}
+	t, err := f.config.Exchange(context.WithValue(ctx, oauth2.HTTPClient, &client), code, parameters...)
 	if err != nil {
 		return nil, tokenError(err, code, l.Verifier, f.config.ClientSecret)
 	}

@@ -168,7 +168,7 @@ func unavailable(err error) error {
 		return err
 	case errors.As(err, new(*UnavailableError)):
 		return err
-	case errors.Is(err, errLongAnswer), errors.Is(err, errRedirect):
+	case errors.Is(err, errLongAnswer), errors.Is(err, errRedirect), errors.Is(err, errInside):
 		return err // it can be reached, and says what it should not
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout(), errors.As(err, &op) && op.Op != "parse":
 		return &UnavailableError{err}
