@@ -36,7 +36,7 @@ var (
 	ErrBrowser = errors.New("the login attempt belongs to another browser")
 	// ErrProvider: the answer came to the callback of another provider.
 	ErrProvider = errors.New("the login attempt is at another provider")
-	// ErrExpired: it took too long.
+	// ErrExpired: it took too long, or it was sealed with a secret that is not in use any more.
 	ErrExpired = errors.New("the login attempt has expired")
 	// ErrUsed: it was finished before.
 	ErrUsed = errors.New("the login attempt was used before")
@@ -48,6 +48,9 @@ const (
 	remembered = 24 * time.Hour
 	// maxCookies is how many attempts of a browser can be under way at once.
 	maxCookies = 20
+	// maxKey is how many bytes a key may have. A state of ours has 43; a request token is
+	// as long as its provider likes.
+	maxKey     = 512
 	secretSize = 32
 )
 
@@ -72,6 +75,34 @@ func New(provider string) Attempt {
 	return Attempt{Provider: provider, State: random(), Nonce: random(), Verifier: random()}
 }
 
+// Verdict is what may come of a login in the browser that it has come back to.
+type Verdict int
+
+const (
+	// Admit: the browser is whose it was. If nobody is signed in the identity signs somebody
+	// in, otherwise it is linked to the account.
+	Admit Verdict = iota
+	// SignedOut: the identity was to be linked, and nobody is signed in any more. It must not
+	// sign somebody in instead: that would be another account than the one that was meant.
+	SignedOut
+	// SomebodyElse: an account is signed in that was not when the login began. Nothing joins
+	// an account that has not asked for it.
+	SomebodyElse
+)
+
+// Verdict compares who is signed in now, the id of an account or nothing, with who was
+// when the login began. Where that account was merged into another, the caller has
+// put the other in place of User.
+func (a Attempt) Verdict(now string) Verdict {
+	switch now {
+	case a.User:
+		return Admit
+	case "":
+		return SignedOut
+	}
+	return SomebodyElse
+}
+
 // random has 43 characters of the base64url alphabet, which a PKCE verifier has to have
 // at least (RFC 7636, 4.1).
 func random() string {
@@ -87,8 +118,8 @@ type record struct {
 	User     string    `json:"user,omitempty"`
 	Redirect string    `json:"redirect,omitempty"`
 	From     string    `json:"from,omitempty"`
-	Sealed   string    `json:"sealed"`
-	Binding  string    `json:"binding"` // SHA-256 of the cookie's secret, in hex
+	Sealed   string    `json:"sealed,omitempty"` // gone once it was used
+	Binding  string    `json:"binding"`          // SHA-256 of the cookie's secret, in hex
 	Began    time.Time `json:"began"`
 	Used     bool      `json:"used,omitempty"`
 }
@@ -138,105 +169,121 @@ func NewBook(o Options) *Book {
 // Keep writes down an attempt that is about to leave for the provider, under the key
 // that the answer will name it by, and binds it to the browser of the request.
 func (b *Book) Keep(ctx context.Context, w http.ResponseWriter, r *http.Request, key string, a Attempt) error {
-	text, err := b.o.Sealer.Seal(sealed{State: a.State, Nonce: a.Nonce, Verifier: a.Verifier, Kept: a.Kept})
-	if err != nil {
-		return fmt.Errorf("seal login attempt: %w", err)
+	if !validKey(key) {
+		return fmt.Errorf("keep login attempt: its key has %d bytes, not 1 to %d", len(key), maxKey)
 	}
+	text, err := b.seal(a)
+	if err != nil {
+		return err
+	}
+	secret := random()
 	_, err = b.records.Insert(ctx, digest(key), record{
 		Provider: a.Provider, User: a.User, Redirect: a.Redirect, From: a.From,
-		Sealed: text, Binding: digest(b.bind(w, r, key)), Began: b.o.Clock.Now(),
+		Sealed: text, Binding: digest(secret), Began: b.o.Clock.Now(),
 	})
 	if err != nil {
 		return fmt.Errorf("keep login attempt: %w", err)
 	}
+	b.bind(w, r, key, secret)
 	return nil
 }
 
 // Take finishes the attempt that an answer at the callback of provider names: of any
-// number of calls one gets it. An answer in another browser changes nothing.
+// number of calls one gets it. An answer in another browser changes nothing; one at the
+// callback of another provider does, because its state is known there now.
 func (b *Book) Take(ctx context.Context, r *http.Request, provider, key string) (Attempt, error) {
-	item, err := b.find(ctx, key)
-	if err != nil {
-		return Attempt{}, err
+	if !validKey(key) {
+		return Attempt{}, ErrUnknown
 	}
-	if secret := b.secret(r, key); secret == "" || subtle.ConstantTimeCompare([]byte(digest(secret)), []byte(item.Value.Binding)) != 1 {
-		return Attempt{}, ErrBrowser
-	}
-	a, err := b.attempt(item.Value)
-	if err != nil {
-		return a, err
-	}
-	if item.Value.Used {
-		return a, ErrUsed
-	}
-	item.Value.Used = true
-	switch _, err := b.records.Replace(ctx, item); {
-	case errors.Is(err, store.ErrConflict), errors.Is(err, store.ErrNotFound):
-		return a, ErrUsed
-	case err != nil:
-		return a, fmt.Errorf("use login attempt: %w", err)
-	}
+	var taken record
+	_, err := b.records.Update(ctx, digest(key), func(current *record) error {
+		taken = *current
+		switch {
+		case !b.bound(r, key, current.Binding):
+			return ErrBrowser
+		case current.Used:
+			return ErrUsed
+		}
+		// What is left tells where the login was meant to lead to, and opens nothing.
+		current.Used, current.Sealed = true, ""
+		return nil
+	})
 	switch {
-	case item.Value.Provider != provider:
+	case errors.Is(err, store.ErrNotFound):
+		return Attempt{}, ErrUnknown
+	case errors.Is(err, ErrBrowser):
+		return Attempt{}, ErrBrowser
+	case errors.Is(err, ErrUsed):
+		return taken.outside(), ErrUsed
+	case err != nil:
+		return Attempt{}, fmt.Errorf("use login attempt: %w", err)
+	}
+	a, err := b.open(taken)
+	switch {
+	case taken.Provider != provider:
 		return a, ErrProvider
-	case b.o.Clock.Now().Sub(item.Value.Began) > b.o.Life:
+	case b.o.Clock.Now().Sub(taken.Began) > b.o.Life:
 		return a, ErrExpired
 	}
-	return a, nil
+	return a, err
 }
 
-// Stash adds the answer that a provider has had posted to its attempt. Browsers do not
-// send our cookie with a form from another site, so nothing is known of the browser
-// here: Take will ask for it.
+// Stash adds the answer that a provider has had posted to its attempt, once. Browsers
+// do not send our cookie with a form from another site, so nothing is known of the
+// browser here: Take will ask for it.
 func (b *Book) Stash(ctx context.Context, provider, key, answer string) error {
-	item, err := b.find(ctx, key)
-	if err != nil {
+	if !validKey(key) {
+		return ErrUnknown
+	}
+	_, err := b.records.Update(ctx, digest(key), func(current *record) error {
+		switch {
+		case current.Provider != provider:
+			return ErrProvider
+		case current.Used:
+			return ErrUsed
+		}
+		a, err := b.open(*current)
+		switch {
+		case err != nil:
+			return err
+		case a.Answer != "":
+			return ErrUsed
+		}
+		a.Answer = answer
+		current.Sealed, err = b.seal(a)
 		return err
-	}
-	a, err := b.attempt(item.Value)
-	switch {
-	case err != nil:
-		return err
-	case item.Value.Provider != provider:
-		return ErrProvider
-	case item.Value.Used || a.Answer != "":
-		return ErrUsed
-	}
-	item.Value.Sealed, err = b.o.Sealer.Seal(sealed{State: a.State, Nonce: a.Nonce, Verifier: a.Verifier, Kept: a.Kept, Answer: answer})
-	if err != nil {
-		return fmt.Errorf("seal login attempt: %w", err)
-	}
-	_, err = b.records.Replace(ctx, item)
-	if errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) {
-		return ErrUsed
+	})
+	if errors.Is(err, store.ErrNotFound) {
+		return ErrUnknown
 	}
 	return err
 }
 
-func (b *Book) find(ctx context.Context, key string) (store.Item[record], error) {
-	if key == "" || len(key) > 512 {
-		return store.Item[record]{}, ErrUnknown
+func validKey(key string) bool { return key != "" && len(key) <= maxKey }
+
+// seal encrypts what of an attempt opens something.
+func (b *Book) seal(a Attempt) (string, error) {
+	text, err := b.o.Sealer.Seal(sealed{State: a.State, Nonce: a.Nonce, Verifier: a.Verifier, Kept: a.Kept, Answer: a.Answer})
+	if err != nil {
+		return "", fmt.Errorf("seal login attempt: %w", err)
 	}
-	item, err := b.records.Get(ctx, digest(key))
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-		return item, ErrUnknown
-	case err != nil:
-		return item, fmt.Errorf("find login attempt: %w", err)
-	}
-	return item, nil
+	return text, nil
 }
 
-// attempt opens a record. What was sealed with a secret that is not in use any more is
-// as if it had expired.
-func (b *Book) attempt(r record) (Attempt, error) {
-	a := Attempt{Provider: r.Provider, User: r.User, Redirect: r.Redirect, From: r.From}
+// open is the attempt of a record that was not used.
+func (b *Book) open(r record) (Attempt, error) {
+	a := r.outside()
 	var s sealed
 	if err := b.o.Sealer.Open(r.Sealed, &s); err != nil {
 		return a, ErrExpired
 	}
 	a.State, a.Nonce, a.Verifier, a.Kept, a.Answer = s.State, s.Nonce, s.Verifier, s.Kept, s.Answer
 	return a, nil
+}
+
+// outside is what stands outside of the seal.
+func (r record) outside() Attempt {
+	return Attempt{Provider: r.Provider, User: r.User, Redirect: r.Redirect, From: r.From}
 }
 
 // digest is what is stored of a secret with 256 bits, and of a key that a provider has made.
@@ -247,44 +294,46 @@ func digest(secret string) string {
 
 // A cookie for each attempt, not one for the browser: ten that begin at the same moment
 // in a browser without cookies would each set it, and all but one would be lost. Its
-// name tells which attempt, its value is the time and the secret.
+// name tells which attempt, its value is the time and the secret. It stays when the attempt
+// is finished: the back button leads to the answer once more.
 
 func (b *Book) cookieName(key string) string { return b.o.Cookie + "-" + digest(key)[:16] }
 
-// secret is what the attempt is bound to in the request's browser; empty if there is nothing.
-func (b *Book) secret(r *http.Request, key string) string {
-	c, err := r.Cookie(b.cookieName(key))
-	if err != nil {
-		return ""
+// bound tells whether the request comes from the browser that an attempt is bound to.
+// Where cookies have no __Host- prefix others on the same host may have set one of the
+// same name beside it.
+func (b *Book) bound(r *http.Request, key, binding string) bool {
+	for _, c := range r.CookiesNamed(b.cookieName(key)) {
+		_, secret, _ := strings.Cut(c.Value, ".")
+		if subtle.ConstantTimeCompare([]byte(digest(secret)), []byte(binding)) == 1 {
+			return true
+		}
 	}
-	_, secret, _ := strings.Cut(c.Value, ".")
-	if len(secret) != base64.RawURLEncoding.EncodedLen(secretSize) {
-		return ""
-	}
-	return secret
+	return false
 }
 
 // bind gives the browser the secret of an attempt, and takes from it those of the oldest
 // attempts when there are many.
-func (b *Book) bind(w http.ResponseWriter, r *http.Request, key string) (secret string) {
-	began := func(c *http.Cookie) int64 {
-		text, _, _ := strings.Cut(c.Value, ".")
-		at, _ := strconv.ParseInt(text, 36, 64)
-		return at
-	}
-	var others []*http.Cookie
+func (b *Book) bind(w http.ResponseWriter, r *http.Request, key, secret string) {
+	var others []*http.Cookie // browsers send the oldest first (RFC 6265, 5.4)
 	for _, c := range r.Cookies() {
-		if strings.HasPrefix(c.Name, b.o.Cookie+"-") {
+		if strings.HasPrefix(c.Name, b.o.Cookie+"-") && c.Name != b.cookieName(key) {
 			others = append(others, c)
 		}
 	}
-	slices.SortFunc(others, func(x, y *http.Cookie) int { return cmp.Compare(began(y), began(x)) })
-	for i := maxCookies - 1; i < len(others); i++ {
-		b.setCookie(w, others[i].Name, "", -1)
+	slices.SortStableFunc(others, func(x, y *http.Cookie) int { return cmp.Compare(began(x), began(y)) })
+	for _, c := range others[:max(0, len(others)-(maxCookies-1))] {
+		b.setCookie(w, c.Name, "", -1)
 	}
-	secret = random()
-	b.setCookie(w, b.cookieName(key), strconv.FormatInt(b.o.Clock.Now().Unix(), 36)+"."+secret, int(b.kept()/time.Second))
-	return secret
+	b.setCookie(w, b.cookieName(key), strconv.FormatInt(b.o.Clock.Now().UnixMilli(), 36)+"."+secret, int(b.kept()/time.Second))
+}
+
+// began is when the attempt of a cookie began, in milliseconds since 1970; 0 if it does
+// not say so.
+func began(c *http.Cookie) int64 {
+	text, _, _ := strings.Cut(c.Value, ".")
+	at, _ := strconv.ParseInt(text, 36, 64)
+	return at
 }
 
 func (b *Book) setCookie(w http.ResponseWriter, name, value string, maxAge int) {

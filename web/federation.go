@@ -40,10 +40,11 @@ func isAnswerPath(path string) bool {
 // departureProof says that somebody who is signed in has seen the page that asks whether
 // an identity is to be connected. Without it a page of another site could, after it has
 // signed the browser in to an account of its own at the provider, have that connected.
+// The names differ from those of mergeProof, which the same key seals.
 type departureProof struct {
-	Session  string `json:"s"` // events.Binding
-	Provider string `json:"p"`
-	Expires  int64  `json:"e"`
+	Session  string `json:"departingSession"` // events.Binding
+	Provider string `json:"departingTo"`
+	Expires  int64  `json:"departingUntil"`
 }
 
 // explain shows that the login goes on at the provider. It goes on by itself, unless
@@ -59,22 +60,28 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request, p *providers.Pr
 		Auto:        true,
 	}
 	if page.Linking {
+		page.Back = s.path("account")
+		page.Auto = s.fromAccount(r)
+	}
+	if page.Linking && s.opened(r) { // scripts of allowed origins can read the page, too
 		proof, err := s.sealer.Seal(departureProof{Session: events.Binding(v.Session), Provider: p.ID, Expires: s.Clock.Now().Add(departureLife).Unix()})
 		if err != nil {
 			return err
 		}
-		query := url.Values{"proof": {proof}}.Encode()
-		if q := d.query(); q != "" {
-			query = q + "&" + query
-		}
-		page.Go = s.path("login/"+p.ID+"/auth") + "?" + query
-		page.Back = s.path("account")
-		page.Auto = s.fromAccount(r)
+		query := d.values()
+		query.Set("proof", proof)
+		page.Go = s.path("login/" + p.ID + "/auth?" + query.Encode())
 	}
 	page.Path = d.addTo("login/" + p.ID)
 	page.Messages = s.takeFlash(w, r).Messages
 	s.render(w, http.StatusOK, page.Nonce, page)
 	return nil
+}
+
+// opened tells that a person has opened the page, in a window of its own: not a picture,
+// a frame or a script, and not the browser ahead of time.
+func (s *Server) opened(r *http.Request) bool {
+	return s.navigation(r) != navigationNone && !isPrefetch(r)
 }
 
 // fromAccount tells that somebody followed a link on our account page. Another page of
@@ -100,13 +107,8 @@ func (s *Server) depart(w http.ResponseWriter, r *http.Request) error {
 	if p.Website == nil {
 		return errNotFound
 	}
-	if s.navigation(r) == navigationNone || v.account != nil && !s.proves(v, p, r.URL.Query().Get("proof")) {
+	if !s.opened(r) || v.account != nil && !s.proves(v, p, r.URL.Query().Get("proof")) {
 		return redirect(w, d.addTo(s.path("login/"+p.ID)))
-	}
-	if v.account != nil {
-		if _, linked := v.account.Identities[p.ID]; linked {
-			return s.arrive(w, d, note("info", "already_linked", map[string]any{"Provider": p.Name}))
-		}
 	}
 	if v.Visit, err = s.Sessions.Welcome(r.Context(), w, v.Visit); err != nil {
 		return err
@@ -114,8 +116,14 @@ func (s *Server) depart(w http.ResponseWriter, r *http.Request) error {
 	return s.sendOff(w, r, p, v, d)
 }
 
-// sendOff begins a login at a provider's pages.
+// sendOff begins a login at a provider's pages: to link an identity there if somebody is
+// signed in, to sign somebody in otherwise.
 func (s *Server) sendOff(w http.ResponseWriter, r *http.Request, p *providers.Provider, v visitor, d destination) error {
+	if v.account != nil {
+		if _, linked := v.account.Identities[p.ID]; linked {
+			return s.arrive(w, d, note("info", "already_linked", map[string]any{"Provider": p.Name}))
+		}
+	}
 	if err := s.limits.departure(r.Context(), clientAddress(r)); err != nil {
 		if limited, ok := errors.AsType[*Error](err); ok {
 			limited.Link = d.addTo(s.path("login/" + p.ID))
@@ -148,20 +156,22 @@ func (s *Server) loginAt(p *providers.Provider, a attempt.Attempt, language stri
 func (s *Server) posted(w http.ResponseWriter, r *http.Request) error {
 	p, ok := s.Providers.Get(pathValue(r, "provider"))
 	if !ok || p.Website == nil || !p.FormPost {
+		w.Header().Set("Allow", "GET, HEAD")
 		return errMethodNotAllowed
 	}
 	if _, err := form(r); err != nil {
 		return err
 	}
-	key := r.PostForm.Get(p.AnswerKey)
-	err := s.attempts.Stash(r.Context(), p.ID, key, r.PostForm.Encode())
-	switch {
-	case errors.Is(err, attempt.ErrUnknown), errors.Is(err, attempt.ErrProvider), errors.Is(err, attempt.ErrUsed), errors.Is(err, attempt.ErrExpired):
-		// The page that reads the cookies says what is wrong.
-	case err != nil:
+	key, target := r.PostForm.Get(p.AnswerKey), s.path("login/"+p.ID+"/return")
+	switch err := s.attempts.Stash(r.Context(), p.ID, key, r.PostForm.Encode()); {
+	case errors.Is(err, attempt.ErrUnknown):
+		// The page that the browser is sent to says so.
+	case err == nil, errors.Is(err, attempt.ErrProvider), errors.Is(err, attempt.ErrUsed), errors.Is(err, attempt.ErrExpired):
+		target += "?" + url.Values{p.AnswerKey: {key}}.Encode()
+	default:
 		return err
 	}
-	w.Header().Set("Location", s.path("login/"+p.ID+"/return?"+url.Values{p.AnswerKey: {key}}.Encode()))
+	w.Header().Set("Location", target)
 	w.Header()["Cache-Control"] = noStore
 	w.WriteHeader(http.StatusSeeOther)
 	return nil
@@ -173,20 +183,20 @@ func (s *Server) finish(w http.ResponseWriter, r *http.Request) error {
 	if !ok || p.Website == nil {
 		return &Error{Status: http.StatusNotFound, Code: "not_found", Message: "There is no such provider.", Link: s.path("login")}
 	}
-	if s.navigation(r) == navigationNone {
+	if !s.opened(r) {
 		return badRequest("This page is for people who come back from "+p.Name+".", nil)
 	}
 	answer := r.URL.Query()
-	a, err := s.attempts.Take(r.Context(), r, p.ID, answer.Get(p.AnswerKey))
-	if err != nil {
-		return s.tooLate(w, r, p, a, err)
-	}
+	a, takeErr := s.attempts.Take(r.Context(), r, p.ID, answer.Get(p.AnswerKey))
 	if a.Answer != "" {
+		var err error
 		if answer, err = url.ParseQuery(a.Answer); err != nil {
 			return err
 		}
 	}
-	d := s.resumed(a)
+	if takeErr != nil {
+		return s.tooLate(w, r, p, a, answer, takeErr)
+	}
 	profile, err := p.Website.Finish(r.Context(), s.loginAt(p, a, s.language(r)), answer)
 	s.metrics.login(p.ID, err)
 	// Only now: somebody may have signed in, or out, while the provider was asked.
@@ -194,14 +204,14 @@ func (s *Server) finish(w http.ResponseWriter, r *http.Request) error {
 	if visitErr != nil {
 		return visitErr
 	}
-	if err != nil {
-		return s.failed(w, r, p, v, d, err)
+	d := s.resumed(a)
+	if err == nil {
+		err = s.settle(w, r, p, v, d, a, profile)
+		if !errors.Is(err, identity.ErrProfile) {
+			return err
+		}
 	}
-	err = s.settle(w, r, v, d, a, profile)
-	if errors.Is(err, identity.ErrProfile) {
-		return s.failed(w, r, p, v, d, err)
-	}
-	return err
+	return s.failed(w, r, p, v, d, err)
 }
 
 // resumed is where an attempt leads to, if that is still allowed.
@@ -216,37 +226,50 @@ func (s *Server) resumed(a attempt.Attempt) destination {
 	return d
 }
 
-// settle lets in whom a provider vouches for, if the browser still is whose it was when
-// the login began.
-func (s *Server) settle(w http.ResponseWriter, r *http.Request, v visitor, d destination, a attempt.Attempt, profile identity.Profile) error {
-	now, then := "", a.User
-	if v.account != nil {
-		now = v.account.ID
+// settle lets in whom a provider vouches for, if the attempt may do that in this browser.
+func (s *Server) settle(w http.ResponseWriter, r *http.Request, p *providers.Provider, v visitor, d destination, a attempt.Attempt, profile identity.Profile) error {
+	verdict, err := s.verdict(r.Context(), v, a)
+	if err != nil {
+		return err
 	}
-	if then != "" {
-		// It may have been merged into another since.
-		account, err := s.Users.Get(r.Context(), then)
-		switch {
-		case err == nil:
-			then = account.ID
-		case !isNotFound(err):
+	switch verdict {
+	case attempt.Admit:
+		return s.admit(w, r, v, d, profile)
+	case attempt.SomebodyElse:
+		owner, err := s.Users.Owner(r.Context(), profile.Provider, profile.ID)
+		if err != nil && !isNotFound(err) {
 			return err
 		}
+		if err == nil && owner.ID == v.account.ID { // two tabs, one person
+			return s.arrive(w, d, note("success", "signed_in", nil))
+		}
 	}
-	if now == then {
-		return s.admit(w, r, v, d, profile)
+	return s.notLinked(w, p, v, d, verdict)
+}
+
+// verdict is what an attempt may do in the browser of v.
+func (s *Server) verdict(ctx context.Context, v visitor, a attempt.Attempt) (attempt.Verdict, error) {
+	if a.User != "" {
+		account, err := s.Users.Get(ctx, a.User)
+		switch {
+		case err == nil:
+			a.User = account.ID // it may have been merged into another since
+		case !isNotFound(err):
+			return 0, err
+		}
 	}
-	if now == "" { // signed out meanwhile: the identity was to join an account
-		return s.redirectNoting(w, d.addTo(s.path("login")), note("error", "link_signed_out", map[string]any{"Provider": s.providerName(profile.Provider)}))
+	if v.account == nil {
+		return a.Verdict(""), nil
 	}
-	owner, err := s.Users.Owner(r.Context(), profile.Provider, profile.ID)
-	switch {
-	case err != nil && !isNotFound(err):
-		return err
-	case err == nil && owner.ID == now: // two tabs, one person
-		return s.arrive(w, d, note("success", "signed_in", nil))
+	return a.Verdict(v.account.ID), nil
+}
+
+// notLinked says why an attempt came to nothing although the provider's answer was good.
+func (s *Server) notLinked(w http.ResponseWriter, p *providers.Provider, v visitor, d destination, verdict attempt.Verdict) error {
+	if verdict == attempt.SignedOut {
+		return s.redirectNoting(w, d.addTo(s.path("login")), note("error", "link_signed_out", map[string]any{"Provider": p.Name}))
 	}
-	return s.redirectNoting(w, s.path("account"), note("error", "link_other_user", map[string]any{"Provider": s.providerName(profile.Provider), "Name": v.account.Name}))
+	return s.redirectNoting(w, s.path("account"), note("error", "link_other_user", map[string]any{"Provider": p.Name, "Name": v.account.Name}))
 }
 
 // failed leads somebody whose login came to nothing back to where they can go on.
@@ -276,20 +299,20 @@ func (s *Server) failed(w http.ResponseWriter, r *http.Request, p *providers.Pro
 	return s.redirectNoting(w, d.addTo(s.path("login")), f)
 }
 
-// tooLate answers somebody who comes back with an answer that cannot be used any more:
-// an attempt that took too long begins anew, and whoever is signed in already is led on.
-func (s *Server) tooLate(w http.ResponseWriter, r *http.Request, p *providers.Provider, a attempt.Attempt, cause error) error {
+// tooLate answers somebody who comes back with an answer that cannot be used any more.
+// Whoever is signed in by now is led on, and an attempt that took too long begins anew, if
+// it still may do what it was to do.
+func (s *Server) tooLate(w http.ResponseWriter, r *http.Request, p *providers.Provider, a attempt.Attempt, answer url.Values, cause error) error {
 	d := s.resumed(a)
-	again := &Error{Status: http.StatusBadRequest, Code: "expired", Message: "This sign-in has expired or was used before.", Link: d.addTo(s.path("login"))}
+	expired := &Error{Status: http.StatusBadRequest, Code: "expired", Message: "This sign-in has expired or was used before.", Link: d.addTo(s.path("login"))}
 	switch {
 	case errors.Is(cause, attempt.ErrUnknown):
-		return again
-	case errors.Is(cause, attempt.ErrBrowser):
-		again.Code, again.Message = "other_browser", "This sign-in was begun in another browser."
-		return again
+		return expired
 	case errors.Is(cause, attempt.ErrProvider):
-		again.Cause = cause
-		return again
+		expired.Cause = cause
+		return expired
+	case errors.Is(cause, attempt.ErrBrowser):
+		return &Error{Status: http.StatusBadRequest, Code: "other_browser", Message: "This sign-in was begun in another browser.", Link: s.path("login")}
 	case !errors.Is(cause, attempt.ErrUsed) && !errors.Is(cause, attempt.ErrExpired):
 		return cause
 	}
@@ -297,11 +320,19 @@ func (s *Server) tooLate(w http.ResponseWriter, r *http.Request, p *providers.Pr
 	if err != nil {
 		return err
 	}
-	if v.account != nil {
-		return s.arrive(w, d, flash{})
+	if v.account != nil && (errors.Is(cause, attempt.ErrUsed) || a.User == "") {
+		return redirect(w, cmp.Or(d.redirect, s.path("account")))
 	}
-	if errors.Is(cause, attempt.ErrExpired) && a.User == "" {
-		return s.sendOff(w, r, p, v, d)
+	// With an error (RFC 6749, 4.1.2.1) they would be sent back to where they said no.
+	if errors.Is(cause, attempt.ErrUsed) || answer.Has("error") {
+		return expired
 	}
-	return again
+	verdict, err := s.verdict(r.Context(), v, a)
+	switch {
+	case err != nil:
+		return err
+	case verdict != attempt.Admit:
+		return s.notLinked(w, p, v, d, verdict)
+	}
+	return s.sendOff(w, r, p, v, d)
 }

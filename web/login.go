@@ -119,7 +119,9 @@ func (s *Server) pageOf(path string) string {
 }
 
 // query is the destination as the query of the next page on the way.
-func (d destination) query() string {
+func (d destination) query() string { return d.values().Encode() }
+
+func (d destination) values() url.Values {
 	q := url.Values{}
 	if d.redirect != "" {
 		q.Set("redirect_uri", d.redirect)
@@ -127,7 +129,7 @@ func (d destination) query() string {
 	if d.from != "" {
 		q.Set("from", d.from)
 	}
-	return q.Encode()
+	return q
 }
 
 func (d destination) addTo(path string) string {
@@ -264,6 +266,7 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if p.Checker == nil {
+		w.Header().Set("Allow", "GET, HEAD")
 		return errMethodNotAllowed
 	}
 	fields, err := form(r)

@@ -231,7 +231,7 @@ func (s *Server) navigation(r *http.Request) navigation {
 	if accept := r.Header.Get("Accept"); r.Header.Get("Sec-Fetch-Dest") == "" && accept != "" && !strings.Contains(accept, "text/html") {
 		return navigationNone
 	}
-	if strings.Contains(r.Header.Get("Sec-Purpose")+r.Header.Get("Purpose"), "prefetch") {
+	if isPrefetch(r) {
 		return navigationAsk
 	}
 	if r.Header.Get("Sec-Fetch-Site") == "same-origin" {
@@ -244,6 +244,11 @@ func (s *Server) navigation(r *http.Request) navigation {
 		}
 	}
 	return navigationAsk
+}
+
+// isPrefetch tells that the browser asks for a page that nobody has opened yet.
+func isPrefetch(r *http.Request) bool {
+	return strings.Contains(r.Header.Get("Sec-Purpose")+r.Header.Get("Purpose"), "prefetch")
 }
 
 // isDocument tells a page view from a fetch by a script: only the former sees, and
