@@ -59,7 +59,7 @@ func clientOver(next http.RoundTripper, version string) *http.Client {
 	}
 }
 
-// agent names us in every request.
+// agent names us in every request, before what the User-Agent says already.
 type agent struct {
 	next http.RoundTripper
 	name string
@@ -70,7 +70,7 @@ func (a *agent) RoundTrip(r *http.Request) (*http.Response, error) {
 		asked.Store(true)
 	}
 	r = r.Clone(r.Context())
-	r.Header.Set("User-Agent", a.name)
+	r.Header.Set("User-Agent", strings.TrimSpace(a.name+" "+r.Header.Get("User-Agent")))
 	resp, err := a.next.RoundTrip(r)
 	if err != nil {
 		return nil, err

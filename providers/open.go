@@ -30,7 +30,7 @@ var strategies = map[string]strategy{
 	"github":        {options: func() options { return new(githubOptions) }, url: "https://github.com"},
 	"orcid":         {url: "https://orcid.org"},
 	"google":        {},
-	"mediawiki":     {url: "https://www.mediawiki.org/wiki/MediaWiki"},
+	"mediawiki":     {options: func() options { return new(mediawikiOptions) }, exposes: true, url: "https://www.mediawiki.org/wiki/MediaWiki"},
 	"stackexchange": {options: func() options { return new(stackExchangeOptions) }, url: "https://stackexchange.com"},
 	"oidc":          {},
 }
