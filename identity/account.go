@@ -65,6 +65,9 @@ type Account struct {
 	// Held tells, by provider, which tombstone holds the unique key of an identity
 	// that came with a merge; identities not in it are held by this document.
 	Held map[string]string `json:"held,omitempty"`
+	// Upstream is what providers gave to act in the person's name, by provider, as the
+	// Sealer has made it. Tombstones have none.
+	Upstream map[string]string `json:"upstreamTokens,omitempty"`
 	// Deleted marks an account whose removal has been decided and is being carried out.
 	Deleted bool `json:"deleted,omitempty"`
 	// Absorbed are the accounts this one has absorbed, for the time in which that can be undone.
@@ -94,6 +97,8 @@ type Intent struct {
 	Version int64 `json:"version,omitempty"`
 	// Providers are those whose identities go back to Other, for "undo".
 	Providers []string `json:"providers,omitempty"`
+	// Upstream is what goes with the identities that change hands.
+	Upstream map[string]string `json:"upstreamTokens,omitempty"`
 }
 
 // User is the account as everybody but the store sees it.
@@ -121,6 +126,7 @@ func (a Account) clone() Account {
 		a.Identities = map[string]Identity{}
 	}
 	a.Held = maps.Clone(a.Held)
+	a.Upstream = maps.Clone(a.Upstream)
 	a.Merged = slices.Clone(a.Merged)
 	a.Absorbed = slices.Clone(a.Absorbed)
 	return a

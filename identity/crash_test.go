@@ -2,6 +2,7 @@ package identity_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -225,8 +226,8 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// wantSound checks that no identity is on two accounts and that each leads to the
-// account which lists it.
+// wantSound checks that no identity is on two accounts, that each leads to the
+// account which lists it, and that what its provider gave has come along.
 func wantSound(t *testing.T, d *identity.Directory) {
 	t.Helper()
 	seen := map[string]string{}
@@ -243,6 +244,7 @@ func wantSound(t *testing.T, d *identity.Directory) {
 			if len(a.Identities) == 0 {
 				t.Errorf("nobody can sign in to %s any more", a.ID)
 			}
+			wantUpstream(t, d, a)
 			for provider, i := range a.Identities {
 				key := provider + "/" + i.ID
 				if other := seen[key]; other != "" {
@@ -255,6 +257,30 @@ func wantSound(t *testing.T, d *identity.Directory) {
 				}
 			}
 		}
+	}
+}
+
+// wantUpstream checks that an account hands on what came with its identities, of each
+// what came with that one, and keeps nothing else.
+func wantUpstream(t *testing.T, d *identity.Directory, a identity.Account) {
+	t.Helper()
+	claims, err := d.Claims(a)
+	if err != nil {
+		t.Fatalf("Claims: %v", err)
+	}
+	var user struct {
+		Identities map[string]struct{ ID, Token string }
+	}
+	if err := json.Unmarshal(claims, &user); err != nil {
+		t.Fatalf("claims of %s: %v in %s", a.ID, err, claims)
+	}
+	for provider, own := range user.Identities {
+		if want := "token of " + provider + "/" + own.ID; own.Token != want {
+			t.Errorf("at %s applications get %q, want %q", provider, own.Token, want)
+		}
+	}
+	if len(user.Identities) != len(a.Identities) || len(a.Upstream) != len(a.Identities) {
+		t.Errorf("of %d identities, %d are in tokens, and %d tokens are kept", len(a.Identities), len(user.Identities), len(a.Upstream))
 	}
 }
 
@@ -465,6 +491,7 @@ func (h *house) wantKept(p people, suffix string, free []string, deletion bool) 
 			}
 			listed[provider] = a.ID
 		}
+		wantUpstream(h.T, h.Directory, a)
 	}
 	for _, provider := range providers {
 		if owners[provider] != listed[provider] {

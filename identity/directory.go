@@ -32,8 +32,9 @@ var (
 	ErrNameEmpty   = errors.New("the name is empty")
 	ErrNameLong    = fmt.Errorf("the name has more than %d characters", MaxName)
 	ErrNameControl = errors.New("the name contains control characters")
-	// ErrProfile: a provider has vouched for somebody without a usable id.
-	ErrProfile = errors.New("profile without a usable id")
+	// ErrProfile: a provider has vouched for somebody without a usable id, or hands on
+	// what tokens cannot carry.
+	ErrProfile = errors.New("profile that cannot be used")
 )
 
 // MaxName is how many characters a name may have.
@@ -65,6 +66,8 @@ type Directory struct {
 	now      func() time.Time
 	newID    func() string
 	changed  func(ids ...string)
+	sealer   Sealer
+	exposes  func(provider string) bool
 }
 
 // Options are what a Directory needs beside the store.
@@ -77,6 +80,11 @@ type Options struct {
 	// Changed is told the ids of accounts after each write that others may want
 	// to know of; nil is allowed.
 	Changed func(ids ...string)
+	// Sealer encrypts what providers gave to act in people's names. Exposes tells of which
+	// providers it is handed on to applications at this moment (exposeUpstreamToken).
+	// Without a Sealer nothing of that is kept, dropped or shown.
+	Sealer  Sealer
+	Exposes func(provider string) bool
 	// CacheSize and CacheAge bound what is kept in memory.
 	CacheSize int
 	CacheAge  time.Duration
@@ -87,6 +95,9 @@ func NewDirectory(engine store.Engine, o Options) *Directory {
 	if o.Changed == nil {
 		o.Changed = func(...string) {}
 	}
+	if o.Exposes == nil {
+		o.Exposes = func(string) bool { return false }
+	}
 	return &Directory{
 		accounts: store.NewCollection(engine, "user", index),
 		cache:    store.NewCache[*kept](o.CacheSize, o.CacheAge, o.Now),
@@ -94,6 +105,8 @@ func NewDirectory(engine store.Engine, o Options) *Directory {
 		now:      o.Now,
 		newID:    o.NewID,
 		changed:  o.Changed,
+		sealer:   o.Sealer,
+		exposes:  o.Exposes,
 	}
 }
 
@@ -104,6 +117,7 @@ const (
 	keyDeleted   = "deleted"   // removal under way
 	keyTombstone = "tombstone" // absorbed by another account
 	keyAbsorbed  = "absorbed"  // has absorbed others
+	keyUpstream  = "upstream"  // tokens carry what a provider gave
 )
 
 // keyIdentity counts the provider's bytes, so that no two pairs have the same key.
@@ -136,6 +150,9 @@ func index(a Account) store.Index {
 	}
 	if len(a.Absorbed) > 0 {
 		ix.Keys = append(ix.Keys, keyAbsorbed)
+	}
+	if len(a.Upstream) > 0 {
+		ix.Keys = append(ix.Keys, keyUpstream)
 	}
 	for provider := range a.Identities {
 		ix.Keys = append(ix.Keys, keyProvider(provider))
@@ -391,7 +408,7 @@ const MaxID = 448
 
 func (p Profile) check() error {
 	if p.Provider == "" || len(p.Provider) > MaxID || p.ID == "" || len(p.ID) > MaxID || !utf8.ValidString(p.ID) {
-		return fmt.Errorf("%w: provider %.64q", ErrProfile, p.Provider)
+		return fmt.Errorf("%w: provider %.64q has no usable id", ErrProfile, p.Provider)
 	}
 	return nil
 }
@@ -431,11 +448,15 @@ func (d *Directory) SignIn(ctx context.Context, p Profile) (a Account, created b
 	if err := p.check(); err != nil {
 		return Account{}, false, err
 	}
+	sealed, err := d.seal(p)
+	if err != nil {
+		return Account{}, false, err
+	}
 	for {
 		owner, err := d.Owner(ctx, p.Provider, p.ID)
 		switch {
 		case err == nil:
-			a, err = d.touch(ctx, owner.ID, p)
+			a, err = d.touch(ctx, owner.ID, p, sealed)
 			if errors.Is(err, ErrNotLinked) || errors.Is(err, ErrNotFound) {
 				continue // it was disconnected, or the account deleted, just now
 			}
@@ -453,6 +474,7 @@ func (d *Directory) SignIn(ctx context.Context, p Profile) (a Account, created b
 			Created:    now,
 			LastUsed:   now,
 		}
+		a.keepUpstream(p.Provider, sealed)
 		_, err = d.accounts.Insert(ctx, id, a)
 		if errors.Is(err, store.ErrExists) {
 			continue // a sign-in at the same time was faster
@@ -463,12 +485,13 @@ func (d *Directory) SignIn(ctx context.Context, p Profile) (a Account, created b
 }
 
 // touch notes a sign-in and takes over what the provider says of the identity today.
-func (d *Directory) touch(ctx context.Context, id string, p Profile) (Account, error) {
+func (d *Directory) touch(ctx context.Context, id string, p Profile, sealed string) (Account, error) {
 	return d.update(ctx, id, func(a *Account) error {
 		if !a.has(p.Provider, p.ID) {
 			return ErrNotLinked
 		}
 		a.Identities[p.Provider] = p.identity()
+		a.keepUpstream(p.Provider, sealed)
 		a.LastUsed = d.now()
 		return nil
 	})
@@ -483,6 +506,10 @@ func (d *Directory) Link(ctx context.Context, id string, p Profile) (Account, er
 	if err := p.check(); err != nil {
 		return Account{}, err
 	}
+	sealed, err := d.seal(p)
+	if err != nil {
+		return Account{}, err
+	}
 	for {
 		item, err := d.live(ctx, id)
 		if err != nil {
@@ -492,7 +519,7 @@ func (d *Directory) Link(ctx context.Context, id string, p Profile) (Account, er
 		owner, err := d.Owner(ctx, p.Provider, p.ID)
 		switch {
 		case err == nil && owner.ID == own.ID:
-			a, err := d.touch(ctx, own.ID, p)
+			a, err := d.touch(ctx, own.ID, p, sealed)
 			if errors.Is(err, ErrNotLinked) {
 				continue
 			}
@@ -500,6 +527,15 @@ func (d *Directory) Link(ctx context.Context, id string, p Profile) (Account, er
 		case err == nil:
 			if both := shared(own, owner); len(both) > 0 {
 				return Account{}, &SharedError{Providers: both}
+			}
+			if sealed != "" {
+				owner, err = d.renew(ctx, owner.ID, p, sealed)
+				if errors.Is(err, ErrNotLinked) || errors.Is(err, ErrNotFound) {
+					continue
+				}
+				if err != nil {
+					return Account{}, err
+				}
 			}
 			return Account{}, &OwnedError{Owner: owner}
 		case !errors.Is(err, ErrNotFound):
@@ -511,6 +547,7 @@ func (d *Directory) Link(ctx context.Context, id string, p Profile) (Account, er
 			}
 			a.Identities[p.Provider] = p.identity()
 			delete(a.Held, p.Provider)
+			a.keepUpstream(p.Provider, sealed)
 			a.LastUsed = d.now()
 			return nil
 		})
@@ -537,6 +574,7 @@ func (d *Directory) Disconnect(ctx context.Context, id, provider string) (Accoun
 		holder = a.Held[provider]
 		delete(a.Identities, provider)
 		delete(a.Held, provider)
+		delete(a.Upstream, provider)
 		return nil
 	})
 	if err != nil || holder == "" {

@@ -20,6 +20,7 @@ import (
 	"login-server/identity"
 	"login-server/store"
 	"login-server/store/sqlite"
+	"login-server/token"
 )
 
 const baseURL = "https://example.org/login/"
@@ -41,10 +42,22 @@ func openEngine(t testing.TB, now func() time.Time) store.Engine {
 	return e
 }
 
+// newDirectory returns a directory of the accounts in engine. Each provider gives
+// something to act there in people's names, so that every test of what becomes of an
+// identity is one of what becomes of that, too.
 func newDirectory(engine store.Engine, now func() time.Time) *identity.Directory {
 	return identity.NewDirectory(engine, identity.Options{
 		BaseURL: baseURL, Now: now, NewID: uuid.NewString, CacheSize: 1000, CacheAge: time.Hour,
+		Sealer: newSealer("secret of the tests"), Exposes: func(string) bool { return true },
 	})
+}
+
+func newSealer(secrets ...string) identity.Sealer {
+	s, err := token.NewSealer(secrets, "upstream tokens")
+	if err != nil {
+		panic(err) // for no secrets
+	}
+	return s
 }
 
 // house is a directory with a fake clock, and short ways to use it that fail the test.
@@ -61,11 +74,12 @@ func newHouse(t *testing.T) *house {
 	return &house{T: t, Directory: newDirectory(engine, c.Now), engine: engine, clock: c}
 }
 
-// profile of "provider/id", with a name, a username and a URI made from it.
+// profile of "provider/id", with a name, a username, a URI and a token made from it.
 func profile(key string) identity.Profile {
 	provider, id, _ := strings.Cut(key, "/")
 	return identity.Profile{
 		Provider: provider, ID: id, Name: "Name of " + key, Username: "user-" + id, URI: "https://" + provider + ".example/" + id,
+		Upstream: `{"token":"token of ` + key + `"}`,
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -36,6 +37,9 @@ import (
 // The unique keys of the absorbed identities stay with the tombstone: moving them
 // would need a moment in which nobody owns them, and a sign-in in that moment
 // would make a third account. The survivor notes in Held who holds them.
+//
+// What providers gave to act in the person's name (Account.Upstream) travels in the
+// intent, both ways, so that no tombstone keeps it after it was replaced or dropped.
 
 // Kinds of intents.
 const (
@@ -69,7 +73,7 @@ func (d *Directory) Merge(ctx context.Context, survivor, other string) (Account,
 			return Account{}, &SharedError{Providers: both}
 		}
 		into.Value = into.Value.clone()
-		into.Value.Intent = &Intent{Kind: intentMerge, Other: from.ID, ID: d.newID(), Version: from.Version}
+		into.Value.Intent = &Intent{Kind: intentMerge, Other: from.ID, ID: d.newID(), Version: from.Version, Upstream: from.Value.Upstream}
 		_, err = d.accounts.Replace(ctx, into)
 		if errors.Is(err, store.ErrConflict) || errors.Is(err, ErrNotFound) {
 			continue
@@ -127,8 +131,15 @@ func (d *Directory) intendUndo(ctx context.Context, a *Account, other string) er
 		// part of this merge any more.
 		if a.has(provider, tombstone.Identities[provider].ID) && a.Held[provider] == tombstone.holder(provider) {
 			intent.Providers = append(intent.Providers, provider)
+			if sealed := a.Upstream[provider]; sealed != "" {
+				if intent.Upstream == nil {
+					intent.Upstream = map[string]string{}
+				}
+				intent.Upstream[provider] = sealed
+			}
 			delete(a.Identities, provider)
 			delete(a.Held, provider)
+			delete(a.Upstream, provider)
 		}
 	}
 	if len(intent.Providers) == 0 || len(a.Identities) == 0 {
@@ -188,6 +199,7 @@ func (d *Directory) finishMerge(ctx context.Context, item store.Item[Account]) e
 		now := d.now()
 		other.Value = other.Value.clone()
 		other.Value.MergedInto, other.Value.MergedAt, other.Value.MergeID = survivor.ID, &now, intent.ID
+		other.Value.Upstream = nil
 		_, err := d.accounts.Replace(ctx, other)
 		d.cache.Forget(other.ID)
 		if err != nil {
@@ -207,6 +219,7 @@ func (d *Directory) finishMerge(ctx context.Context, item store.Item[Account]) e
 	for provider, id := range absorbed.Identities {
 		survivor.Identities[provider] = id
 		survivor.Held[provider] = absorbed.holder(provider)
+		survivor.keepUpstream(provider, intent.Upstream[provider])
 	}
 	survivor.Merged = append(append(survivor.Merged, absorbed.URI), absorbed.Merged...)
 	survivor.Absorbed = append(survivor.Absorbed, Absorbed{
@@ -228,6 +241,7 @@ func (d *Directory) finishUndo(ctx context.Context, item store.Item[Account]) er
 	if err == nil && other.Value.MergedInto == item.ID && other.Value.MergeID == intent.ID {
 		other.Value = other.Value.clone()
 		other.Value.MergedInto, other.Value.MergedAt, other.Value.MergeID = "", nil, ""
+		other.Value.Upstream = maps.Clone(intent.Upstream)
 		for _, provider := range other.Value.Providers() {
 			if !slices.Contains(intent.Providers, provider) {
 				delete(other.Value.Identities, provider)
@@ -248,8 +262,9 @@ func (d *Directory) finishUndo(ctx context.Context, item store.Item[Account]) er
 }
 
 // Heal finishes what a crash has left half done, and drops what was kept for
-// undoing merges that can no longer be undone. Readers heal what they come across;
-// this looks for the rest. It returns how many documents it has changed.
+// undoing merges that can no longer be undone, or for applications that are not to
+// have it any more. Readers heal what they come across; this looks for the rest. It
+// returns how many documents it has changed.
 func (d *Directory) Heal(ctx context.Context) (int, error) {
 	healed := 0
 	for _, step := range []struct {
@@ -264,6 +279,7 @@ func (d *Directory) Heal(ctx context.Context) (int, error) {
 		}},
 		{keyAbsorbed, d.forgetAbsorbed},
 		{keyTombstone, d.reduceTombstone},
+		{keyUpstream, d.forgetUpstream},
 	} {
 		for item, err := range d.accounts.All(ctx, store.Query{Key: step.key}) {
 			if err != nil {
