@@ -213,8 +213,11 @@ func (e *examination) providers(ctx context.Context) {
 		})
 	}
 	wg.Wait()
-	for _, answer := range answers {
+	for i, answer := range answers {
 		answer()
+		if p := list[i]; p.Website != nil {
+			e.info(about, "%s: the redirect URI to register there is %s", p.ID, p.Callback)
+		}
 	}
 }
 
