@@ -70,12 +70,44 @@ func (s *Server) newMetrics() metrics {
 		gauge("socket_sessions", "Sessions with open WebSockets.", func() float64 { return float64(s.hub.Stats().Sessions) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "login_server_sockets_dropped_total", Help: "WebSockets dropped because they did not keep up."},
 			func() float64 { return float64(s.hub.Stats().Dropped) }),
+		providerHealth{s.Providers},
 	)
 	for i, class := range classes {
 		m.requests[i] = requests.WithLabelValues(class)
 	}
 	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	return m
+}
+
+// providerHealth is what is known of the providers that have been asked since they were
+// opened. One that nobody has asked is in no number.
+type providerHealth struct{ providers *providers.Set }
+
+var (
+	providerUp = prometheus.NewDesc("login_server_provider_up",
+		"1 when the provider answered the last time that it was asked, 0 when it could not be asked.", []string{"provider"}, nil)
+	providerAsked = prometheus.NewDesc("login_server_provider_asked_timestamp_seconds",
+		"When the provider was asked the last time, in seconds since 1970.", []string{"provider"}, nil)
+)
+
+func (p providerHealth) Describe(c chan<- *prometheus.Desc) {
+	c <- providerUp
+	c <- providerAsked
+}
+
+func (p providerHealth) Collect(c chan<- prometheus.Metric) {
+	for _, provider := range p.providers.All() {
+		h := provider.Health()
+		if !h.Known {
+			continue
+		}
+		up := 0.0
+		if h.Up {
+			up = 1
+		}
+		c <- prometheus.MustNewConstMetric(providerUp, prometheus.GaugeValue, up, provider.ID)
+		c <- prometheus.MustNewConstMetric(providerAsked, prometheus.GaugeValue, float64(h.At.UnixMilli())/1000, provider.ID)
+	}
 }
 
 // classes are the label values of statuses.
