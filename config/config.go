@@ -5,6 +5,7 @@ package config
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"net/url"
 	"path/filepath"
@@ -120,7 +121,25 @@ type Provider struct {
 }
 
 // Application is one entry of applications.json, most specific URL first.
+//
+// With a client_id it is a client of the OpenID Provider too.
 type Application struct {
 	URL  string `json:"url"`
 	Name string `json:"name"`
+	Client
+
+	// File and Entry (from 1) are where it stands, for messages, and Dir what paths in it
+	// are relative to.
+	File  string `json:"-"`
+	Entry int    `json:"-"`
+	Dir   string `json:"-"`
+}
+
+// Problem is a complaint about this entry.
+func (a Application) Problem(field, text, remedy string) Problem {
+	entry := fmt.Sprintf("entry %d", a.Entry)
+	if a.Name != "" {
+		entry = fmt.Sprintf("%s (entry %d)", Printable(a.Name), a.Entry)
+	}
+	return Problem{File: a.File, Entry: entry, Field: field, Text: text, Remedy: remedy}
 }

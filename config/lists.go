@@ -223,7 +223,7 @@ func (l *loader) applications(given bool) {
 	}
 	file := l.shown(c.ApplicationsPath)
 	for i, raw := range entries {
-		var app Application
+		app := Application{File: file, Entry: i + 1, Dir: c.Dir}
 		bad := Decode(raw, "", &app)
 		if len(bad) == 0 {
 			if app.URL == "" {
@@ -246,12 +246,8 @@ func (l *loader) applications(given bool) {
 				bad = append(bad, Problem{Field: "name", Text: "is longer than 200 bytes or has control characters", Remedy: "write a short name"})
 			}
 		}
-		entry := fmt.Sprintf("entry %d", i+1)
-		if app.Name != "" {
-			entry = fmt.Sprintf("%s (entry %d)", Printable(app.Name), i+1)
-		}
 		for _, b := range bad {
-			l.problems = append(l.problems, Problem{File: file, Entry: entry, Field: b.Field, Text: b.Text, Remedy: b.Remedy})
+			l.problems = append(l.problems, app.Problem(b.Field, b.Text, b.Remedy))
 		}
 		if len(bad) > 0 {
 			// Keep the places of the others: problems of the order are found all the same.
@@ -262,10 +258,10 @@ func (l *loader) applications(given bool) {
 		for j, earlier := range c.Applications {
 			switch {
 			case earlier.URL == app.URL:
-				l.problems = append(l.problems, Problem{File: file, Entry: entry, Field: "url", Text: fmt.Sprintf("is also the url of entry %d", j+1), Remedy: "remove one of them"})
+				l.problems = append(l.problems, app.Problem("url", fmt.Sprintf("is also the url of entry %d", j+1), "remove one of them"))
 			case earlier.URL != "" && under(u, earlier.URL):
-				l.warnings = append(l.warnings, Problem{File: file, Entry: entry, Field: "url",
-					Text: fmt.Sprintf("is hidden by entry %d, whose url is less specific and comes first", j+1), Remedy: "put this entry before it"}.String())
+				l.warnings = append(l.warnings, app.Problem("url",
+					fmt.Sprintf("is hidden by entry %d, whose url is less specific and comes first", j+1), "put this entry before it").String())
 			}
 		}
 		c.Applications = append(c.Applications, app)

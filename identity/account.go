@@ -55,6 +55,10 @@ type Account struct {
 	Created  time.Time `json:"created"`
 	LastUsed time.Time `json:"lastUsed"`
 
+	// Claims are standard claims about the person (OpenID Connect Core, 5.1) beside the
+	// name, under their names there.
+	Claims map[string]any `json:"claims,omitempty"`
+
 	// MergedInto is the id of the account that has absorbed this one; the document
 	// is then a tombstone that keeps what an undo needs.
 	MergedInto string     `json:"mergedInto,omitempty"`

@@ -41,6 +41,8 @@ type Session struct {
 	// Provider is where the person has last proved who they are, at AuthTime.
 	Provider string    `json:"provider"`
 	AuthTime time.Time `json:"authTime"`
+	// Methods are how they did it (RFC 8176): "pwd", or "fed" for a provider's website.
+	Methods []string `json:"methods,omitempty"`
 	// Application is the name of the application that sent the person.
 	Application string `json:"application,omitempty"`
 	// Address and UserAgent are those of the sign-in.
@@ -183,6 +185,8 @@ func (s Session) opensWith(secret []byte) bool {
 // Login says who has signed in, and from where.
 type Login struct {
 	UserID, Provider, Application, Address, UserAgent string
+	// Methods are those of Session.
+	Methods []string
 }
 
 // begin stores the session of a login under the visit's handle if that is free,
@@ -190,7 +194,7 @@ type Login struct {
 func (m *Manager) begin(ctx context.Context, v Visit, l Login) (Session, []byte, error) {
 	now, secret := m.now(), random(secretSize)
 	s := Session{
-		Handle: v.Handle, Secret: hash(secret), UserID: l.UserID, Provider: l.Provider, AuthTime: now,
+		Handle: v.Handle, Secret: hash(secret), UserID: l.UserID, Provider: l.Provider, AuthTime: now, Methods: l.Methods,
 		Application: l.Application, Address: l.Address, UserAgent: l.UserAgent,
 		Created: now, LastSeen: now, Expires: now.Add(m.lifetime),
 	}
@@ -222,7 +226,7 @@ func (m *Manager) renew(ctx context.Context, v Visit, l Login) (Session, []byte,
 		}
 		now := m.now()
 		s.Secret, s.UserID, s.Provider, s.AuthTime = hash(secret), l.UserID, l.Provider, now
-		s.Address, s.UserAgent = l.Address, l.UserAgent
+		s.Address, s.UserAgent, s.Methods = l.Address, l.UserAgent, l.Methods
 		if l.Application != "" {
 			s.Application = l.Application
 		}

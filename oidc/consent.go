@@ -1,0 +1,70 @@
+package oidc
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"login-server/store"
+)
+
+// consent is what somebody has allowed a client, once and until they take it back.
+type consent struct {
+	User    string    `json:"user"`
+	Client  string    `json:"client"`
+	Scopes  []string  `json:"scopes"`
+	Granted time.Time `json:"granted"`
+	Used    time.Time `json:"used"`
+}
+
+func (c consent) index() store.Index {
+	return store.Index{Keys: []string{"user:" + c.User, "client:" + c.Client}}
+}
+
+func consentID(user, client string) string { return user + " " + client }
+
+// consentScopes are those of a request that somebody is asked about.
+func (r *request) consentScopes() []string {
+	return slices.DeleteFunc(slices.Clone(r.Scope), func(s string) bool { return s == scopeOpenID })
+}
+
+// missingConsent lists the scopes of a request that the person has not allowed yet. An
+// application that asks for nothing but who somebody is asks for consent all the same,
+// once: openid stands for that.
+func (p *Provider) missingConsent(ctx context.Context, who *Person, r *request) ([]string, error) {
+	if r.client.Trusted {
+		return nil, nil
+	}
+	item, err := p.consents.Get(ctx, consentID(who.Account.ID, r.client.ClientID))
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return nil, err
+	}
+	asked := append([]string{scopeOpenID}, r.consentScopes()...)
+	return slices.DeleteFunc(asked, func(s string) bool { return slices.Contains(item.Value.Scopes, s) }), nil
+}
+
+// consented remembers what the person has allowed.
+func (p *Provider) consented(ctx context.Context, who *Person, r *request) error {
+	now, id := p.o.Clock.Now(), consentID(who.Account.ID, r.client.ClientID)
+	add := func(c *consent) error {
+		for _, s := range append([]string{scopeOpenID}, r.consentScopes()...) {
+			if !slices.Contains(c.Scopes, s) {
+				c.Scopes = append(c.Scopes, s)
+			}
+		}
+		c.Used = now
+		return nil
+	}
+	for {
+		_, err := p.consents.Update(ctx, id, add)
+		if !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		c := consent{User: who.Account.ID, Client: r.client.ClientID, Granted: now}
+		_ = add(&c)
+		if _, err = p.consents.Insert(ctx, id, c); !errors.Is(err, store.ErrExists) {
+			return err
+		}
+	}
+}

@@ -1,0 +1,256 @@
+package oidc
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"login-server/session"
+	"login-server/store"
+)
+
+// grant is what a client may do in somebody's name, from one authorization on: its code,
+// its refresh tokens, and its opaque access tokens. Its id opens nothing.
+type grant struct {
+	ID     string `json:"id"`
+	Client string `json:"client"`
+	// User is the account's id at the time, and Subject what the client knows it by, which
+	// stays the same as long as the grant lives.
+	User    string `json:"user"`
+	Subject string `json:"subject"`
+	// Session and SessionBegan name the session in which it was given. Unless Offline is
+	// set, it ends with it.
+	Session      string    `json:"session,omitempty"`
+	SessionBegan time.Time `json:"sessionBegan,omitzero"`
+	Offline      bool      `json:"offline,omitempty"`
+
+	Scope     []string        `json:"scope"`
+	Resources []string        `json:"resources,omitempty"`
+	Claims    json.RawMessage `json:"claims,omitempty"` // the claims parameter
+	Nonce     string          `json:"nonce,omitempty"`
+	AuthTime  time.Time       `json:"authTime"`
+	ACR       string          `json:"acr,omitempty"`
+	AMR       []string        `json:"amr,omitempty"`
+	// RequireAuthTime: max_age was asked for, or the client wants auth_time always.
+	RequireAuthTime bool `json:"requireAuthTime,omitempty"`
+	// KeyThumbprint binds all tokens to a DPoP key (RFC 9449).
+	KeyThumbprint string `json:"jkt,omitempty"`
+
+	Code *code `json:"code,omitempty"`
+
+	// Refresh is the refresh token in force; nil if there is none.
+	Refresh *refresh `json:"refresh,omitempty"`
+	// Access are opaque access tokens; Denied the ids of JWTs that were revoked.
+	Access []opaque `json:"access,omitempty"`
+	Denied []denied `json:"denied,omitempty"`
+
+	Revoked bool      `json:"revoked,omitempty"`
+	Created time.Time `json:"created"`
+	Used    time.Time `json:"used"`
+	// Expires is the end of everything in it.
+	Expires time.Time `json:"expires"`
+}
+
+// code is an authorization code (RFC 6749, 4.1.2).
+type code struct {
+	Hash        string    `json:"hash"`
+	RedirectURI string    `json:"redirectUri,omitempty"` // as given; empty if it was not
+	Challenge   string    `json:"challenge,omitempty"`   // S256
+	Expires     time.Time `json:"expires"`
+	Used        bool      `json:"used,omitempty"`
+}
+
+// refresh is a family of refresh tokens, which follow each other. They are not stored:
+// each is computed from the key of this server, the seed, and its number, so that an old
+// one is known for what it is however many came after it, and a client that asks twice
+// gets the same successor twice.
+type refresh struct {
+	Seed string `json:"seed"`
+	// Number of the token in force, and since when it is.
+	Number int       `json:"number"`
+	Since  time.Time `json:"since"`
+	// Idle is when it expires unless it is used.
+	Idle time.Time `json:"idle"`
+}
+
+type opaque struct {
+	Hash      string    `json:"hash"`
+	Scope     []string  `json:"scope"`
+	Resources []string  `json:"resources,omitempty"`
+	Issued    time.Time `json:"issued"`
+	Expires   time.Time `json:"expires"`
+}
+
+type denied struct {
+	ID      string    `json:"id"`
+	Expires time.Time `json:"expires"`
+}
+
+func (g grant) index() store.Index {
+	i := store.Index{Expires: g.Expires, Keys: []string{"client:" + g.Client}}
+	if g.User != "" {
+		i.Keys = append(i.Keys, "user:"+g.User)
+	}
+	if g.Session != "" {
+		i.Keys = append(i.Keys, "session:"+g.Session)
+	}
+	return i
+}
+
+// The id of a grant stands before what is secret in every code and token of it, so that
+// the grant is found without an index.
+
+const grantIDLength = 22 // 16 bytes, base64url
+
+// newSecret returns a code or an opaque access token: <id>.<32 random bytes>.
+func (g *grant) newSecret() string { return g.ID + "." + random() }
+
+// grantOf is the id of the grant that a code or token says to be of.
+func grantOf(token string) (string, bool) {
+	id, _, ok := strings.Cut(token, ".")
+	return id, ok && len(id) == grantIDLength && len(token) < 200
+}
+
+func hashSecret(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+func sameHash(hash, secret string) bool {
+	return subtle.ConstantTimeCompare([]byte(hash), []byte(hashSecret(secret))) == 1
+}
+
+// refreshToken is the one with a number: <id>.<number>.<HMAC-SHA256>.
+func (p *Provider) refreshToken(g *grant, number int) string {
+	return refreshTokenWith(p.o.RefreshKeys[0], g, number)
+}
+
+func refreshTokenWith(key []byte, g *grant, number int) string {
+	n := strconv.FormatInt(int64(number), 36)
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(g.ID + "." + n + "." + g.Refresh.Seed))
+	return g.ID + "." + n + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// refreshNumber is the number of a refresh token of the grant; false if it is none.
+func (p *Provider) refreshNumber(g *grant, token string) (int, bool) {
+	parts := strings.Split(token, ".")
+	if g.Refresh == nil || len(parts) != 3 {
+		return 0, false
+	}
+	number, err := strconv.ParseInt(parts[1], 36, 32)
+	if err != nil || number < 0 || int(number) > g.Refresh.Number {
+		return 0, false
+	}
+	match := 0
+	for _, key := range p.o.RefreshKeys {
+		match |= subtle.ConstantTimeCompare([]byte(token), []byte(refreshTokenWith(key, g, int(number))))
+	}
+	return int(number), match == 1
+}
+
+// errGone: there is no such grant, or nothing can be done with it any more.
+var errGone = errors.New("the grant has ended")
+
+// grantByID returns a grant that is in force, from memory if it was used lately.
+func (p *Provider) grantByID(ctx context.Context, id string) (grant, error) {
+	item, err := p.cache.Get(ctx, id, p.grants.Get)
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrInvalid) {
+		return grant{}, errGone
+	}
+	if err != nil {
+		return grant{}, err
+	}
+	return item.Value, p.inForce(ctx, item.Value)
+}
+
+// inForce tells whether a grant still stands: errGone if it does not.
+func (p *Provider) inForce(ctx context.Context, g grant) error {
+	if g.Revoked || !p.o.Clock.Now().Before(g.Expires) {
+		return errGone
+	}
+	if g.User == "" {
+		return nil
+	}
+	if _, err := p.o.Users.Get(ctx, g.User); errors.Is(err, store.ErrNotFound) {
+		return errGone
+	} else if err != nil {
+		return err
+	}
+	if g.Offline {
+		return nil
+	}
+	s, err := p.o.Sessions.Get(ctx, g.Session)
+	switch {
+	case errors.Is(err, session.ErrNotFound):
+		return errGone
+	case err != nil:
+		return err
+	case !s.Created.Equal(g.SessionBegan):
+		return errGone // the handle lives on, with somebody else's sign-in
+	}
+	return nil
+}
+
+// change alters a grant as the store has it now.
+func (p *Provider) change(ctx context.Context, id string, change func(*grant) error) (grant, error) {
+	item, err := p.grants.Update(ctx, id, change)
+	p.cache.Forget(id)
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrInvalid) {
+		return grant{}, errGone
+	}
+	return item.Value, err
+}
+
+// revoke ends a grant and with it all tokens of it. It stays for a while, so that who
+// comes with one of them is recognized.
+func (p *Provider) revoke(ctx context.Context, id string) error {
+	_, err := p.change(ctx, id, func(g *grant) error {
+		g.Revoked = true
+		return nil
+	})
+	if errors.Is(err, errGone) {
+		return nil
+	}
+	return err
+}
+
+// tidy drops what has run out.
+func (g *grant) tidy(now time.Time) {
+	g.Access = slices.DeleteFunc(g.Access, func(o opaque) bool { return !now.Before(o.Expires) })
+	g.Denied = slices.DeleteFunc(g.Denied, func(d denied) bool { return !now.Before(d.Expires) })
+}
+
+// write replaces a grant that was read with a version.
+func (p *Provider) write(ctx context.Context, version int64, g *grant) error {
+	_, err := p.grants.Replace(ctx, store.Item[grant]{ID: g.ID, Version: version, Value: *g})
+	p.cache.Forget(g.ID)
+	return err
+}
+
+func isConflict(err error) bool {
+	return errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound)
+}
+
+// grantError is what an error of reading a grant means for the client.
+func grantError(err error, unknown *Error) error {
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrInvalid) {
+		return unknown
+	}
+	return err
+}
+
+func goneOr(err error, unknown *Error) error {
+	if errors.Is(err, errGone) {
+		return unknown
+	}
+	return err
+}

@@ -1,0 +1,222 @@
+package oidc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"login-server/store"
+)
+
+// access is an access token that is in force.
+type access struct {
+	accessClaims
+	// grant is what it was made from; User is empty for a client's own.
+	grant  grant
+	Scopes []string
+}
+
+var errNoToken = errors.New("not an access token of this server, or not any more")
+
+// inspect finds out what an access token is good for. The error is errNoToken, or of the
+// store. A JWT whose signature was checked a moment ago is not checked again; whether it
+// has been revoked is, in memory.
+func (p *Provider) inspect(ctx context.Context, token string) (*access, error) {
+	if len(token) > 4096 || token == "" {
+		return nil, errNoToken
+	}
+	if strings.Count(token, ".") == 1 {
+		return p.inspectOpaque(ctx, token)
+	}
+	claims, err := p.verified.Get(ctx, hashSecret(token), func(context.Context, string) (accessClaims, error) {
+		var c accessClaims
+		payload, err := p.o.Tokens.VerifyJWT(token, "at+jwt")
+		if err != nil {
+			return c, errNoToken
+		}
+		if err := json.Unmarshal(payload, &c); err != nil || c.Issuer != p.o.Issuer {
+			return c, errNoToken
+		}
+		return c, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if p.o.Clock.Now().Unix() >= claims.Expires {
+		return nil, errNoToken
+	}
+	id, ok := grantOf(claims.ID)
+	if !ok {
+		return nil, errNoToken
+	}
+	g, err := p.grantByID(ctx, id)
+	if errors.Is(err, errGone) {
+		return nil, errNoToken
+	}
+	if err != nil {
+		return nil, err
+	}
+	if slices.ContainsFunc(g.Denied, func(d denied) bool { return d.ID == claims.ID }) {
+		return nil, errNoToken
+	}
+	return &access{accessClaims: claims, grant: g, Scopes: strings.Fields(claims.Scope)}, nil
+}
+
+func (p *Provider) inspectOpaque(ctx context.Context, token string) (*access, error) {
+	id, ok := grantOf(token)
+	if !ok {
+		return nil, errNoToken
+	}
+	g, err := p.grantByID(ctx, id)
+	if errors.Is(err, errGone) {
+		return nil, errNoToken
+	}
+	if err != nil {
+		return nil, err
+	}
+	now := p.o.Clock.Now()
+	for _, o := range g.Access {
+		if !sameHash(o.Hash, token) || !now.Before(o.Expires) {
+			continue
+		}
+		a := &access{grant: g, Scopes: o.Scope, accessClaims: accessClaims{
+			Issuer: p.o.Issuer, Subject: g.Subject, Client: g.Client, IssuedAt: o.Issued.Unix(), Expires: o.Expires.Unix(),
+			ID: g.ID, Scope: strings.Join(o.Scope, " "), AuthTime: unix(g.AuthTime), ACR: g.ACR, AMR: g.AMR, SessionID: g.Session,
+			Audience: p.audienceOf(nil, o.Resources),
+		}}
+		if g.KeyThumbprint != "" {
+			a.Confirm = &confirmation{Thumbprint: g.KeyThumbprint}
+		}
+		return a, nil
+	}
+	return nil, errNoToken
+}
+
+// introspection is the answer about a token that is in force (RFC 7662, 2.2).
+type introspection struct {
+	Active bool `json:"active"`
+	accessClaims
+	TokenType string `json:"token_type,omitempty"`
+	Username  string `json:"username,omitempty"`
+}
+
+// Introspect serves the introspection endpoint (RFC 7662).
+func (p *Provider) Introspect() http.HandlerFunc {
+	return p.endpoint(func(r *http.Request, form url.Values) (any, error) {
+		ctx := r.Context()
+		c, err := p.authenticate(ctx, r, form)
+		if err != nil {
+			return nil, err
+		}
+		if c.public() {
+			return nil, invalidClient("Introspection needs a client that can prove who it is.")
+		}
+		token := form.Get("token")
+		if token == "" {
+			return nil, invalidRequest("The token is missing.")
+		}
+		inactive := map[string]bool{"active": false}
+		a, err := p.inspect(ctx, token)
+		if errors.Is(err, errNoToken) {
+			return p.introspectOther(ctx, c, token)
+		}
+		if err != nil {
+			return nil, err
+		}
+		// Who is neither the client nor an audience of the token has no business with it.
+		if a.Client != c.ClientID && !slices.ContainsFunc(a.Audience, func(aud string) bool { return slices.Contains(c.Resources, aud) }) {
+			return inactive, nil
+		}
+		answer := introspection{Active: true, accessClaims: a.accessClaims, TokenType: "Bearer"}
+		if a.Confirm != nil {
+			answer.TokenType = "DPoP"
+		}
+		return answer, nil
+	})
+}
+
+// introspectOther answers for refresh tokens of the client itself; all else is inactive.
+func (p *Provider) introspectOther(ctx context.Context, c *Client, token string) (any, error) {
+	inactive := map[string]bool{"active": false}
+	id, ok := grantOf(token)
+	if !ok {
+		return inactive, nil
+	}
+	g, err := p.grantByID(ctx, id)
+	if errors.Is(err, errGone) {
+		return inactive, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	number, ok := p.refreshNumber(&g, token)
+	if !ok || g.Client != c.ClientID || number != g.Refresh.Number || !p.o.Clock.Now().Before(g.Refresh.Idle) {
+		return inactive, nil
+	}
+	return introspection{Active: true, accessClaims: accessClaims{
+		Issuer: p.o.Issuer, Subject: g.Subject, Client: g.Client, Scope: strings.Join(g.Scope, " "),
+		IssuedAt: g.Refresh.Since.Unix(), Expires: g.Refresh.Idle.Unix(), ID: g.ID, Audience: audience{p.o.Issuer},
+	}}, nil
+}
+
+// Revoke serves the revocation endpoint (RFC 7009). What is unknown counts as revoked.
+func (p *Provider) Revoke() http.HandlerFunc {
+	return p.endpoint(func(r *http.Request, form url.Values) (any, error) {
+		ctx := r.Context()
+		c, err := p.authenticate(ctx, r, form)
+		if err != nil {
+			return nil, err
+		}
+		token := form.Get("token")
+		if token == "" {
+			return nil, invalidRequest("The token is missing.")
+		}
+		done := struct{}{}
+		a, err := p.inspect(ctx, token)
+		switch {
+		case err == nil && a.Client == c.ClientID:
+			return done, p.revokeAccess(ctx, a, token)
+		case err == nil:
+			return done, nil // somebody else's
+		case !errors.Is(err, errNoToken):
+			return nil, err
+		}
+		id, ok := grantOf(token)
+		if !ok {
+			return done, nil
+		}
+		item, err := p.grants.Get(ctx, id)
+		if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrInvalid) {
+			return done, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if _, ok := p.refreshNumber(&item.Value, token); !ok || item.Value.Client != c.ClientID {
+			return done, nil
+		}
+		// With its refresh token the whole grant goes (RFC 7009, 2.1).
+		return done, p.revoke(ctx, id)
+	})
+}
+
+// revokeAccess makes one access token void; the grant stays.
+func (p *Provider) revokeAccess(ctx context.Context, a *access, token string) error {
+	_, err := p.change(ctx, a.grant.ID, func(g *grant) error {
+		g.tidy(p.o.Clock.Now())
+		g.Access = slices.DeleteFunc(g.Access, func(o opaque) bool { return sameHash(o.Hash, token) })
+		if strings.Count(token, ".") == 2 {
+			g.Denied = append(g.Denied, denied{ID: a.ID, Expires: time.Unix(a.Expires, 0).UTC()})
+		}
+		return nil
+	})
+	if errors.Is(err, errGone) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,119 @@
+// Package oidc is the OpenID Provider: an OAuth 2.0 authorization server (RFC 6749) with
+// OpenID Connect on top. It knows the protocol only. That somebody signs in, and how, is
+// not its business: Authorize tells its caller what is still missing, be it a person, a
+// fresh sign-in or a consent, and is called again when that is done.
+//
+// What a client may do in somebody's name is one document, the grant (grant.go): the
+// code, the refresh tokens and what became of them are all in it, so that redeeming a
+// code and rotating a refresh token are one compare-and-swap each, and revoking is one
+// write that ends everything at once.
+package oidc
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"log/slog"
+	"slices"
+	"time"
+
+	"login-server/clock"
+	"login-server/config"
+	"login-server/identity"
+	"login-server/session"
+	"login-server/store"
+	"login-server/token"
+)
+
+// Options are what a Provider needs.
+type Options struct {
+	// Issuer is the base URL without the slash at its end.
+	Issuer   string
+	Store    store.Engine
+	Users    *identity.Directory
+	Sessions *session.Manager
+	Tokens   *token.Manager
+	// RefreshKeys are what refresh tokens are computed with: the first makes, all verify.
+	RefreshKeys [][]byte
+	// Salt is what pairwise subjects are computed with. It must never change.
+	Salt  []byte
+	Clock clock.Clock
+	Log   *slog.Logger
+
+	// Locales are the languages of our pages, as BCP 47 tags.
+	Locales []string
+
+	// LegacyFlows allows response types beside code.
+	LegacyFlows bool
+
+	// AccessTokenLife is how long access tokens and ID Tokens live; RefreshIdle and
+	// RefreshLife how long a refresh token does, unused and at all.
+	AccessTokenLife, RefreshIdle, RefreshLife time.Duration
+}
+
+const (
+	codeLife = time.Minute // RFC 6749, 4.1.2 allows ten; FAPI 2.0 one
+	// interactionLife is how long somebody may take to sign in and consent.
+	interactionLife = time.Hour
+	// grace is how long a refresh token that has been replaced still gives its successor.
+	grace = time.Minute
+)
+
+// responseTypes that clients may use, their words in alphabetical order.
+func (o Options) responseTypes() []string {
+	types := []string{"code"}
+	if o.LegacyFlows {
+		types = append(types, "id_token", "id_token token", "code id_token", "code token", "code id_token token")
+	}
+	return types
+}
+
+// Provider is the OpenID Provider. It is safe for concurrent use.
+type Provider struct {
+	o        Options
+	clients  *clients
+	grants   *store.Collection[grant]
+	cache    *store.Cache[store.Item[grant]]
+	pending  *store.Collection[interaction]
+	consents *store.Collection[consent]
+	// verified are the claims of access tokens whose signature was checked.
+	verified *store.Cache[accessClaims]
+}
+
+// New returns the provider for the clients of apps. The error is a *config.Problems.
+func New(apps []config.Application, o Options) (*Provider, error) {
+	p := &Provider{
+		o:        o,
+		grants:   store.NewCollection(o.Store, "grant", grant.index),
+		cache:    store.NewCache[store.Item[grant]](100_000, 5*time.Second, o.Clock.Now),
+		pending:  store.NewCollection(o.Store, "authorization", interaction.index),
+		consents: store.NewCollection(o.Store, "consent", consent.index),
+		verified: store.NewCache[accessClaims](10_000, time.Minute, o.Clock.Now),
+	}
+	var err error
+	p.clients, err = newClients(apps, o)
+	return p, err
+}
+
+// random is a value that cannot be guessed: 32 bytes, base64url.
+func random() string {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b)
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// Scopes.
+const (
+	scopeOpenID        = "openid"
+	scopeProfile       = "profile"
+	scopeEmail         = "email"
+	scopeAddress       = "address"
+	scopePhone         = "phone"
+	scopeOffline       = "offline_access"
+	scopeIdentities    = "identities"
+	scopeSessionEvents = "session_events"
+)
+
+var scopes = []string{scopeOpenID, scopeProfile, scopeEmail, scopeAddress, scopePhone, scopeOffline, scopeIdentities, scopeSessionEvents}
+
+// Scopes are those that clients can ask for.
+func Scopes() []string { return slices.Clone(scopes) }

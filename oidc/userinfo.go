@@ -1,0 +1,112 @@
+package oidc
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// UserInfo serves the userinfo endpoint (OpenID Connect Core, 5.3), by GET and POST.
+func (p *Provider) UserInfo() http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		a, err := p.bearer(r)
+		if err != nil {
+			p.refuseBearer(w, r, err)
+			return
+		}
+		if a.grant.User == "" || !slices.Contains(a.Scopes, scopeOpenID) {
+			p.refuseBearer(w, r, &Error{Code: "insufficient_scope", Description: "The token has not the scope openid.", Status: http.StatusForbidden})
+			return
+		}
+		claims, err := p.userinfo(r.Context(), &a.grant, a.Scopes)
+		if err != nil {
+			p.refuseBearer(w, r, err)
+			return
+		}
+		c, err := p.clients.get(r.Context(), a.Client)
+		if err != nil {
+			p.refuseBearer(w, r, invalidToken())
+			return
+		}
+		if c.UserinfoSignedResponseAlg == "" {
+			writeJSON(w, http.StatusOK, claims)
+			return
+		}
+		claims["iss"], claims["aud"] = p.o.Issuer, c.ClientID
+		payload, err := json.Marshal(claims)
+		var signed string
+		if err == nil {
+			signed, err = p.o.Tokens.SignJWT(c.UserinfoSignedResponseAlg, "JWT", payload)
+		}
+		if err != nil {
+			p.refuseBearer(w, r, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/jwt")
+		w.Header().Set("Cache-Control", "no-store")
+		_, _ = w.Write([]byte(signed))
+	}
+}
+
+func invalidToken() *Error {
+	return &Error{Code: "invalid_token", Description: "The access token is unknown, has expired, or was revoked.", Status: http.StatusUnauthorized}
+}
+
+// bearer returns the access token of a request to a resource of ours (RFC 6750, 2): in
+// the header, or in the body of a form. Tokens in the query are refused.
+func (p *Provider) bearer(r *http.Request) (*access, error) {
+	var token string
+	scheme, value, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	bound := strings.EqualFold(scheme, "DPoP")
+	if bound || strings.EqualFold(scheme, "Bearer") {
+		token = strings.TrimSpace(value)
+	}
+	if r.URL.Query().Has("access_token") {
+		return nil, invalidRequest("Access tokens are not accepted in the query.")
+	}
+	if r.Method == http.MethodPost && r.Header.Get("Content-Type") != "" {
+		form, err := readForm(r)
+		if err != nil {
+			return nil, err
+		}
+		if posted := form.Get("access_token"); posted != "" {
+			if token != "" {
+				return nil, invalidRequest("The access token is given more than once.")
+			}
+			token = posted
+		}
+	}
+	if token == "" {
+		return nil, &Error{Status: http.StatusUnauthorized} // RFC 6750, 3.1: no code for who brought none
+	}
+	a, err := p.inspect(r.Context(), token)
+	if errors.Is(err, errNoToken) {
+		return nil, invalidToken()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a, p.provesPossession(r, a, token, bound)
+}
+
+// refuseBearer answers who comes with no token, or a bad one (RFC 6750, 3).
+func (p *Provider) refuseBearer(w http.ResponseWriter, r *http.Request, err error) {
+	e := asError(err)
+	if e.status() >= 500 {
+		p.fail(w, r, err)
+		return
+	}
+	challenge := `Bearer realm="login-server"`
+	if e.Code != "" {
+		challenge += `, error="` + e.Code + `", error_description="` + e.Description + `"`
+	}
+	w.Header().Add("WWW-Authenticate", challenge)
+	if e.Code == "" {
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(e.status())
+		return
+	}
+	writeJSON(w, e.status(), map[string]string{"error": e.Code, "error_description": e.Description})
+}
