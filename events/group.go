@@ -57,6 +57,9 @@ type group struct {
 // state is what a session looks like to its sockets. States are compared by pointer.
 type state struct {
 	encoded []byte // the user, as JSON; nil when nobody is signed in
+	// claims is what tokens say of the user when that is more than encoded, else nil. It
+	// must not stand in any other message.
+	claims []byte
 	// handle and began tell sessions apart, also those that follow each other under one handle.
 	handle  string
 	began   time.Time
@@ -69,7 +72,7 @@ var signedOut = &state{}
 
 // same tells whether two states differ in nothing.
 func (st *state) same(other *state) bool {
-	return st.sameSession(other) && st.network == other.network && bytes.Equal(st.encoded, other.encoded)
+	return st.sameSession(other) && st.network == other.network && bytes.Equal(st.encoded, other.encoded) && bytes.Equal(st.claims, other.claims)
 }
 
 // sameSession tells whether two states are of one session. st may be nil.
@@ -211,6 +214,9 @@ func (h *Hub) bringUpToDate(g *group) error {
 		return err
 	}
 	if !g.current.same(next) {
+		// What a provider gave to act in the person's name may be good for nothing any
+		// more, or not be wanted any more: applications are to have the next token at once.
+		g.overdue = g.overdue || g.current.sameSession(next) && !bytes.Equal(g.current.claims, next.claims)
 		g.current, g.behind = next, true
 	}
 	h.mu.Lock()
@@ -271,7 +277,11 @@ func (h *Hub) readUser(ctx context.Context, sess session.Session) (*state, []str
 	if err != nil {
 		return signedOut, users, err
 	}
-	return &state{encoded: encoded, handle: sess.Handle, began: sess.Created, network: session.Network(sess.Address)}, users, nil
+	claims, err := h.o.Users.Claims(account)
+	if err != nil {
+		return signedOut, users, err
+	}
+	return &state{encoded: encoded, claims: claims, handle: sess.Handle, began: sess.Created, network: session.Network(sess.Address)}, users, nil
 }
 
 // show tells each of the sockets what it has not been told.
@@ -416,7 +426,10 @@ func (h *Hub) tokenOf(g *group) (*issued, error) {
 // sign makes a token for a state.
 func (h *Hub) sign(st *state, now time.Time) (*issued, error) {
 	var user any
-	if st != signedOut {
+	switch {
+	case st.claims != nil:
+		user = json.RawMessage(st.claims)
+	case st != signedOut:
 		user = json.RawMessage(st.encoded)
 	}
 	keyID := h.o.Tokens.KeyID()

@@ -352,6 +352,16 @@ func (h *Hub) ProvidersChanged() {
 	h.sendAllLocked(message)
 }
 
+// ClaimsChanged looks again at all sessions, because tokens may have to say something
+// else of people whose accounts are as they were.
+func (h *Hub) ClaimsChanged() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, g := range h.groups {
+		h.lookLocked(g)
+	}
+}
+
 // sendAllLocked sends a message to every socket of the node.
 func (h *Hub) sendAllLocked(message []byte) {
 	h.told.Add(1)

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,6 +53,8 @@ type world struct {
 	tickets  *token.Tickets
 	hub      *Hub
 	log      *bytes.Buffer
+	// discreet: what easydb gives to act there in people's names is not handed on.
+	discreet atomic.Bool
 }
 
 // lossyBus loses hints while it is broken.
@@ -97,6 +100,8 @@ func newWorld(t testing.TB, adjust func(*Options)) *world {
 	must(err)
 	t.Cleanup(func() { _ = db.Close() })
 	w.engine = storetest.Faulty(db)
+	sealer, err := token.NewSealer([]string{"secret"}, "upstream tokens")
+	must(err)
 	w.users = identity.NewDirectory(w.engine, identity.Options{
 		BaseURL: "https://example.org/", Now: w.clock.Now, NewID: uuid.NewString, CacheSize: 1000, CacheAge: time.Hour,
 		Changed: func(ids ...string) {
@@ -104,6 +109,7 @@ func newWorld(t testing.TB, adjust func(*Options)) *world {
 				w.bus.Publish(Hint{User: id})
 			}
 		},
+		Sealer: sealer, Exposes: func(provider string) bool { return provider == "easydb" && !w.discreet.Load() },
 	})
 	w.sessions = session.NewManager(w.engine, session.Options{
 		Cookie:   session.CookieOptions{Installation: "https://example.org/", Secure: true, Keys: [][]byte{bytes.Repeat([]byte{1}, 32)}},
@@ -267,6 +273,7 @@ type message struct {
 		ExpiresIn int
 		Message   string
 	}
+	text string // as it was sent
 }
 
 // String is the type, and what tells messages of that type apart.
@@ -297,6 +304,7 @@ func (c *client) Write(text []byte, deadline time.Time) error {
 	if err := json.Unmarshal(text, &m); err != nil {
 		panic(fmt.Sprintf("%s: %v", text, err))
 	}
+	m.text = string(text)
 	c.got = append(c.got, m)
 	return nil
 }

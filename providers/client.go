@@ -188,7 +188,7 @@ func (e *entry) serverURL(field, value, example string) bool {
 	case u.Fragment != "":
 		e.problem(field, config.QuoteURL(value)+" has a fragment", "remove everything from # on")
 	case u.Scheme == "http" && !config.Loopback(u.Hostname()):
-		e.warn(field, config.QuoteURL(value)+" is not encrypted: passwords can be read on their way", "write https://…")
+		e.warn(field, config.QuoteURL(value)+" is not encrypted: passwords and tokens can be read on their way", "write https://…")
 		return true
 	default:
 		return true

@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/big"
 	"net"
@@ -21,6 +22,8 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -60,7 +63,11 @@ type directory struct {
 	ldap, ldaps string // URLs
 	ca          string // the certificate of the authority, PEM
 	caFile      string
+	elsewhere   net.Listener // where its referrals lead to
 }
+
+// referrals is a part of the directory that another server has (RFC 3296).
+const referrals = "ou=elsewhere," + people
 
 // startSlapd starts an OpenLDAP server for the test.
 func startSlapd(t *testing.T) *directory {
@@ -77,7 +84,12 @@ func startSlapd(t *testing.T) *directory {
 	}
 
 	dir := t.TempDir()
-	d := &directory{}
+	elsewhere, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = elsewhere.Close() })
+	d := &directory{elsewhere: elsewhere}
 	cert, key := d.certificates(t, dir)
 	if err := os.Mkdir(filepath.Join(dir, "db"), 0o700); err != nil {
 		t.Fatal(err)
@@ -102,7 +114,7 @@ directory %[6]s/db
 access to attrs=userPassword by anonymous auth by * none
 access to * by dn.exact="%[7]s" read by anonymous auth by * none
 `, schemas, module, d.caFile, cert, key, dir, reader), 0o600)
-	data := write(t, dir, "data.ldif", ldif(), 0o600)
+	data := write(t, dir, "data.ldif", d.ldif(), 0o600)
 	if out, err := exec.CommandContext(t.Context(), slapd, "-Tadd", "-f", conf, "-l", data).CombinedOutput(); err != nil {
 		t.Fatalf("slapadd: %v\n%s", err, out)
 	}
@@ -158,7 +170,7 @@ func freeAddress(t *testing.T) string {
 }
 
 // ldif is the directory as text; every value is in base64, so that odd ones survive.
-func ldif() string {
+func (d *directory) ldif() string {
 	var b strings.Builder
 	entry := func(dn string, pairs ...string) {
 		fmt.Fprintf(&b, "dn:: %s\n", base64.StdEncoding.EncodeToString([]byte(dn)))
@@ -180,6 +192,7 @@ func ldif() string {
 		}
 		entry("uid="+ldap.EscapeDN(p.uid)+","+people, pairs...)
 	}
+	entry(referrals, "objectClass", "referral", "objectClass", "extensibleObject", "ou", "elsewhere", "ref", "ldap://"+d.elsewhere.Addr().String()+"/"+people)
 	return b.String()
 }
 
@@ -284,6 +297,40 @@ func TestLDAP(t *testing.T) {
 		refused(t, d.open(t, object{"searchScope": "one", "searchBase": "dc=example,dc=org"}), "ada", "secret")
 		accepted(t, d.open(t, object{"searchScope": "base", "searchBase": "uid=ada," + people}), "ada", "secret")
 		refused(t, d.open(t, object{"searchScope": "base"}), "ada", "secret")
+	})
+
+	t.Run("referrals are not followed", func(t *testing.T) {
+		// Whoever answers there would be given the name that was typed, and vouch for it.
+		var reached atomic.Int32
+		go func() {
+			for {
+				conn, err := d.elsewhere.Accept()
+				if err != nil {
+					return
+				}
+				reached.Add(1)
+				_ = conn.Close()
+			}
+		}()
+		p := d.open(t, nil) // its searches come across the referral
+		accepted(t, p, "ada", "secret")
+		refused(t, p, "nobody", "secret")
+		for _, base := range []string{referrals, "ou=below," + referrals} {
+			failing(t, d.open(t, object{"searchBase": base}), t.Context(), "ada", "secret", "ldap: search: LDAP Result Code 10 ")
+		}
+		// This connection is made after any other, and accepted after it.
+		before := reached.Load()
+		conn, err := net.Dial("tcp", d.elsewhere.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatal(err)
+		}
+		if n := reached.Load(); before != 0 || n != 1 {
+			t.Errorf("the server that a referral names was asked %d times", n-1)
+		}
 	})
 
 	t.Run("attributes", func(t *testing.T) {
@@ -422,6 +469,43 @@ func TestLDAPServerSilent(t *testing.T) {
 			limited["timeout"], limited["connectTimeout"] = 100, 100
 			failing(t, new(directory).open(t, limited), t.Context(), "ada", scriptPassword, "ldap: ")
 		})
+	}
+}
+
+// TestLDAPStartTLSRefused: somebody in between can answer that there is no TLS. No password
+// may follow in the clear.
+func TestLDAPStartTLSRefused(t *testing.T) {
+	for _, code := range []byte{ldap.LDAPResultProtocolError, ldap.LDAPResultUnavailable, ldap.LDAPResultUnwillingToPerform} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		heard := make(chan string, 1)
+		go func() {
+			conn, err := l.Accept()
+			if err != nil {
+				heard <- err.Error()
+				return
+			}
+			defer conn.Close()
+			request := make([]byte, 4096)
+			n, _ := conn.Read(request)
+			_, _ = conn.Write([]byte{0x30, 12, 2, 1, 1, 0x78, 7, 10, 1, code, 4, 0, 4, 0})
+			rest, _ := io.ReadAll(conn)
+			heard <- string(request[:n]) + string(rest)
+		}()
+		p := new(directory).open(t, object{"url": "ldap://" + l.Addr().String(), "starttls": true})
+		failing(t, p, t.Context(), "ada", scriptPassword, "ldap: StartTLS")
+		got := <-heard
+		if !strings.Contains(got, "1.3.6.1.4.1.1466.20037") {
+			t.Errorf("code %d: StartTLS was not asked for: %q", code, got)
+		}
+		for _, secret := range []string{"reads all", scriptPassword} {
+			if strings.Contains(got, secret) {
+				t.Errorf("code %d: %q was sent in the clear", code, secret)
+			}
+		}
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/http"
 	"runtime"
 	"slices"
@@ -37,6 +36,9 @@ var strategies = map[string]strategy{
 
 // strategyOf finds a strategy by its name.
 func strategyOf(name string) (strategy, bool) {
+	if name, ok := strings.CutPrefix(name, gothPrefix); ok {
+		return gothStrategy(name)
+	}
 	st, known := strategies[name]
 	return st, known
 }
@@ -191,12 +193,8 @@ func (o *opening) open(cp config.Provider) *Provider {
 	case cp.Strategy == "":
 		return nil // config has said so
 	case !known:
-		names := slices.Sorted(maps.Keys(strategies))
-		remedy := "write one of " + strings.Join(names, ", ")
-		if near, ok := config.Nearest(cp.Strategy, names); ok {
-			remedy = "did you mean " + near + "?"
-		}
-		e.problem("strategy", config.Quote(cp.Strategy)+" is not known", remedy)
+		text, remedy := unknownStrategy(cp.Strategy)
+		e.problem("strategy", text, remedy)
 		return nil
 	case st.options == nil:
 		e.problem("strategy", config.Quote(cp.Strategy)+" is not offered by this version yet", `write "disabled": true`)

@@ -1,6 +1,7 @@
 package templates
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -198,6 +199,10 @@ func Gallery() []Example {
 		{"account-other", "Account, somebody else's by now", with(func(p *AccountPage) {
 			p.Messages = []Message{message("error", "link_other_user", "Provider", "GitHub", "Name", "Ada Lovelace")}
 			p.Identities, p.Connectable = identities[1:], []Provider{github, google, wikidata}
+		})},
+		{"account-token", "Account, applications get a provider's token", with(func(p *AccountPage) {
+			p.Identities = append(slices.Clone(identities), Identity{Provider: wikidata, ID: "1234567", URI: "https://www.wikidata.org/wiki/User:Ada", Name: "Ada", Username: "Ada", DisconnectURL: "disconnect/wikidata", TokenGiven: true})
+			p.Connectable = []Provider{google, stack}
 		})},
 		{"account-cancelled", "Account, connecting cancelled", with(func(p *AccountPage) {
 			p.Messages = []Message{message("info", "login_cancelled", "Provider", "Google")}

@@ -84,6 +84,8 @@ type Identity struct {
 	ID, URI, Name, Username string
 	// DisconnectURL is where the form to disconnect posts to; empty when it is the last one.
 	DisconnectURL string
+	// TokenGiven: applications get what they need to act at the provider in the person's name.
+	TokenGiven bool
 }
 
 // Merge is an account that was merged into this one and can be restored.

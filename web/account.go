@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"time"
@@ -94,10 +95,12 @@ func (s *Server) identities(a identity.Account) []templates.Identity {
 	slices.SortStableFunc(ids, func(x, y string) int {
 		return cmp.Compare(place(order, x), place(order, y))
 	})
+	given := s.Users.Exposed(a)
 	views := make([]templates.Identity, 0, len(ids))
 	for _, id := range ids {
 		own := a.Identities[id]
 		view := templates.Identity{Provider: s.provider(id, ""), ID: own.ID, URI: own.URI, Name: own.Name, Username: own.Username}
+		view.TokenGiven = slices.Contains(given, id)
 		if len(ids) > 1 {
 			view.DisconnectURL = s.path("disconnect/" + id)
 		}
@@ -181,12 +184,26 @@ func (s *Server) endProvedBy(r *http.Request, v visitor, account, other identity
 
 // personalData is what GET /account/data answers: all that is stored about somebody.
 type personalData struct {
-	Exported time.Time        `json:"exported"`
-	Account  identity.Account `json:"account"`
+	Exported time.Time       `json:"exported"`
+	Account  personalAccount `json:"account"`
 	// Former are accounts that were merged into this one.
-	Former   []identity.Account `json:"former"`
-	Sessions []session.Info     `json:"sessions"`
-	SignIns  []session.SignIn   `json:"signIns"`
+	Former   []personalAccount `json:"former"`
+	Sessions []session.Info    `json:"sessions"`
+	SignIns  []session.SignIn  `json:"signIns"`
+}
+
+// personalAccount is an account as its owner gets it: what providers gave to act in the
+// person's name is not shown, not even sealed, only that it is kept.
+type personalAccount struct {
+	identity.Account
+	// UpstreamTokens are the providers of which something is kept, in place of what that is.
+	UpstreamTokens []string `json:"upstreamTokens,omitempty"`
+}
+
+func personal(a identity.Account) personalAccount {
+	p := personalAccount{Account: a, UpstreamTokens: slices.Sorted(maps.Keys(a.Upstream))}
+	p.Upstream, p.Intent = nil, nil
+	return p
 }
 
 // download serves GET /account/data.
@@ -208,7 +225,10 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request, v visitor) err
 	if err != nil {
 		return err
 	}
-	data := personalData{Exported: s.Clock.Now(), Account: *v.account, Former: former, Sessions: []session.Info{}, SignIns: history}
+	data := personalData{Exported: s.Clock.Now(), Account: personal(*v.account), Former: []personalAccount{}, Sessions: []session.Info{}, SignIns: history}
+	for _, a := range former {
+		data.Former = append(data.Former, personal(a))
+	}
 	for _, x := range sessions {
 		data.Sessions = append(data.Sessions, x.Info())
 	}

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -126,8 +127,12 @@ func (s *Server) ReloadProviders(cfg *config.Config) (warnings []string, err err
 	if err := checkReservedIDs(cfg); err != nil {
 		return nil, err
 	}
+	exposing := s.exposing()
 	if warnings, err = s.Providers.Reload(cfg); err != nil {
 		return warnings, err
+	}
+	if !slices.Equal(exposing, s.exposing()) {
+		s.hub.ClaimsChanged()
 	}
 	before := s.offered.Load().json
 	if err := s.offerProviders(); err != nil {
@@ -137,6 +142,18 @@ func (s *Server) ReloadProviders(cfg *config.Config) (warnings []string, err err
 		s.hub.ProvidersChanged()
 	}
 	return warnings, nil
+}
+
+// exposing lists the providers whose tokens are handed on to applications.
+func (s *Server) exposing() []string {
+	var ids []string
+	for _, p := range s.Providers.All() {
+		if p.ExposeUpstreamToken {
+			ids = append(ids, p.ID)
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // offerProviders makes the server show the providers as they are now.

@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"login-server/events"
+	"login-server/identity"
 	"login-server/token"
 )
 
@@ -28,7 +30,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 	}
 	user := []byte("null")
 	if v.account != nil {
-		user, _, err = s.Users.JSON(r.Context(), v.account.ID)
+		user, err = s.userClaim(r.Context(), *v.account)
 		if isNotFound(err) { // it was deleted a moment ago
 			v, user, err = visitor{}, []byte("null"), nil
 		}
@@ -45,6 +47,20 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 	}
 	writeBody(w, body)
 	return nil
+}
+
+// userClaim is what a token says of a person, as JSON. It is for tokens only: it may
+// hold what a provider gave to act in the person's name.
+func (s *Server) userClaim(ctx context.Context, a identity.Account) ([]byte, error) {
+	user, _, err := s.Users.JSON(ctx, a.ID)
+	if err != nil {
+		return nil, err
+	}
+	claims, err := s.Users.Claims(a)
+	if claims == nil {
+		claims = user
+	}
+	return claims, err
 }
 
 // jwks serves GET /.well-known/jwks.json (RFC 7517).
@@ -87,7 +103,7 @@ func newTokenCache(now func() time.Time, tokens *token.Manager, tickets *token.T
 }
 
 // get returns the answer for a session, which carries no sessionID when handle is
-// empty. user is the JSON of the user, binding that of the session's ticket.
+// empty. user is the token's claim of that name, binding that of the session's ticket.
 func (c *tokenCache) get(handle, binding string, user []byte) ([]byte, error) {
 	now := c.now()
 	c.mu.Lock()

@@ -216,6 +216,10 @@ func (s *server) start() {
 	if s.providers, _, err = providers.Open(s.cfg, providers.Deps{Log: log, Version: "test", RefusalStep: -1, Clock: s.clock}); err != nil {
 		s.t.Fatal(err)
 	}
+	sealer, err := token.NewSealer(s.cfg.SessionSecrets, "upstream tokens")
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	bus, now := &events.LocalBus{}, s.clock.Now
 	s.users = identity.NewDirectory(s.store, identity.Options{
 		BaseURL: s.base, Now: now,
@@ -225,6 +229,7 @@ func (s *server) start() {
 				bus.Publish(events.Hint{User: id})
 			}
 		},
+		Sealer: sealer, Exposes: s.providers.Exposes,
 		CacheSize: 1000, CacheAge: 5 * time.Second,
 	})
 	var keys [][]byte

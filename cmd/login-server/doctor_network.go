@@ -190,6 +190,12 @@ func (e *examination) providers(ctx context.Context) {
 		e.info(about, "disabled: %s", strings.Join(disabled, ", "))
 	}
 	list := e.set.All()
+	for _, p := range list {
+		if p.ExposeUpstreamToken {
+			e.warn(about, fmt.Sprintf("%s (%s) lets every application that gets a person's token act there in the person's name (exposeUpstreamToken)", p.ID, p.Strategy),
+				"remove exposeUpstreamToken, unless an application needs it and all of ALLOWED_ORIGINS may have it")
+		}
+	}
 	answers := make([]func(), len(list))
 	var wg sync.WaitGroup
 	for i, p := range list {

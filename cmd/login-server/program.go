@@ -58,11 +58,18 @@ func (a *app) openData(ctx context.Context) (*program, error) {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no database yet (%s): the server makes it when it is started", shown(path))
 	}
-	return openProgram(ctx, cfg, a.logger(cfg.Verbosity))
+	return openProgram(ctx, cfg, a.logger(cfg.Verbosity), upstream{})
+}
+
+// upstream is what the server needs to keep what providers hand on. Commands keep and
+// show nothing of it.
+type upstream struct {
+	sealer  identity.Sealer
+	exposes func(provider string) bool
 }
 
 // openProgram opens the database, which is made where there is none.
-func openProgram(ctx context.Context, cfg *config.Config, log *slog.Logger) (*program, error) {
+func openProgram(ctx context.Context, cfg *config.Config, log *slog.Logger, u upstream) (*program, error) {
 	engine, err := sqlite.Open(ctx, databasePath(cfg), sqlite.Options{})
 	if err != nil {
 		return nil, err
@@ -75,6 +82,7 @@ func openProgram(ctx context.Context, cfg *config.Config, log *slog.Logger) (*pr
 				p.bus.Publish(events.Hint{User: id})
 			}
 		},
+		Sealer: u.sealer, Exposes: u.exposes,
 		CacheSize: cacheSize, CacheAge: cacheAge,
 	})
 	p.sessions = session.NewManager(p.store, session.Options{

@@ -165,7 +165,11 @@ func (s *server) open(ctx context.Context) error {
 		s.inUse = s.stamps()
 		s.made = append(s.made, made{shown(cfg.JWTPrivateKeyPath), "signs tokens"}, made{shown(cfg.JWTPublicKeyPath), "verifies them"})
 	}
-	if s.program, err = openProgram(ctx, cfg, s.log); err != nil {
+	sealer, err := token.NewSealer(cfg.SessionSecrets, "upstream tokens")
+	if err != nil {
+		return err
+	}
+	if s.program, err = openProgram(ctx, cfg, s.log, upstream{sealer, s.providers.Exposes}); err != nil {
 		return databaseProblem(cfg, err)
 	}
 	s.tokens, err = token.NewManager(ctx, s.store, token.Options{

@@ -74,6 +74,10 @@ func (c *clocked) rooms(cfg *config.Config, set *providers.Set, engine *sqlite.E
 	var secret [32]byte
 	_, _ = rand.Read(secret[:])
 	cfg.SessionSecrets = []string{hex.EncodeToString(secret[:])}
+	sealer, err := token.NewSealer(cfg.SessionSecrets, "upstream tokens")
+	if err != nil {
+		return nil, err
+	}
 	bus := &events.LocalBus{}
 	now := c.clock.Now
 	users := identity.NewDirectory(engine, identity.Options{
@@ -83,6 +87,7 @@ func (c *clocked) rooms(cfg *config.Config, set *providers.Set, engine *sqlite.E
 				bus.Publish(events.Hint{User: id})
 			}
 		},
+		Sealer: sealer, Exposes: set.Exposes,
 		CacheSize: 1000, CacheAge: 5 * time.Second,
 	})
 	sessions := session.NewManager(engine, session.Options{
