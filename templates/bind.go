@@ -229,6 +229,7 @@ var icons = map[string]string{
 	"ldapauth":        "ldap.svg",
 	"local":           "local.svg",
 	"mediawiki":       "mediawiki.svg",
+	"microsoft":       "microsoft.svg",
 	"microsoftonline": "microsoft.svg",
 	"oidc":            "oidc.svg",
 	"orcid":           "orcid.svg",
