@@ -47,7 +47,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// seed makes data/ with three accounts and two sessions.
+// seed makes data/ with three accounts and two sessions. Ada's has something that was
+// sealed to be in tokens, which no command may show.
 func seed(ts *testscript.TestScript, _ bool, _ []string) {
 	ctx := context.Background()
 	dir := ts.MkAbs("data")
@@ -57,7 +58,10 @@ func seed(ts *testscript.TestScript, _ bool, _ []string) {
 	defer func() { ts.Check(engine.Close()) }()
 
 	now, made := time.Now().UTC().Truncate(24*time.Hour), 0
+	sealer, err := token.NewSealer([]string{"0123456789abcdef0123456789abcdef"}, "upstream tokens")
+	ts.Check(err)
 	users := identity.NewDirectory(engine, identity.Options{
+		Sealer: sealer, Exposes: func(string) bool { return true },
 		BaseURL: "http://localhost:3004/", CacheSize: 10, Now: func() time.Time { return now },
 		NewID: func() string { made++; return fmt.Sprintf("00000000-0000-4000-8000-%012d", made) },
 	})
@@ -73,7 +77,7 @@ func seed(ts *testscript.TestScript, _ bool, _ []string) {
 		a, _, err := users.SignIn(ctx, p)
 		ts.Check(err)
 		if p.ID == "ada" {
-			_, err = users.Link(ctx, a.ID, identity.Profile{Provider: "github", ID: "583231", Name: "Ada L.", Username: "ada", URI: "https://github.com/ada"})
+			_, err = users.Link(ctx, a.ID, identity.Profile{Provider: "github", ID: "583231", Name: "Ada L.", Username: "ada", URI: "https://github.com/ada", Upstream: `{"token":"sealed"}`})
 			ts.Check(err)
 		}
 		if p.ID == "carl" {
