@@ -11,7 +11,12 @@ import (
 // and objects, sorted: what the documents have to explain.
 func OptionNames() map[string][]string {
 	all := map[string][]string{}
-	for name, st := range strategies {
+	known := slices.Collect(maps.Keys(strategies))
+	for _, name := range gothNames() {
+		known = append(known, gothPrefix+name)
+	}
+	for _, name := range known {
+		st, _ := strategyOf(name)
 		if st.options == nil {
 			continue
 		}
