@@ -130,19 +130,23 @@ func TestStackExchange(t *testing.T) {
 			}
 		})
 	}
-	for name, answers := range map[string]map[string]object{
-		"no account at all":   {meMethod: users(), associatedMethod: users()},
-		"no account_id":       {meMethod: users(object{"user_id": 7, "display_name": "Ada"})},
-		"account_id of a bot": {meMethod: users(object{"account_id": -1})},
-		"a text":              {meMethod: users(object{"account_id": "ada"})},
-		"no items":            {meMethod: {"quota_max": 1}},
-		"items of two people": {meMethod: users(), associatedMethod: users(object{"account_id": 7}, object{"account_id": 8})},
-		"none then no items":  {meMethod: users(), associatedMethod: {}},
+	for _, tc := range []struct {
+		name           string
+		me, associated object
+		want           string
+	}{
+		{"no account at all", users(), users(), "no account at any site"},
+		{"no account_id", users(object{"user_id": 7, "display_name": "Ada"}), nil, "no account_id"},
+		{"account_id of a bot", users(object{"account_id": -1}), nil, "no account_id"},
+		{"a text", users(object{"account_id": "ada"}), nil, "no account_id"},
+		{"no items", object{"quota_max": 1}, nil, meMethod + ": the answer is not JSON as documented"},
+		{"items of two people", users(), users(object{"account_id": 7}, object{"account_id": 8}), "not the same"},
+		{"none, then no items", users(), object{}, associatedMethod + ": the answer is not JSON as documented"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			f := newStackExchange(t, answers)
+		t.Run(tc.name, func(t *testing.T) {
+			f := newStackExchange(t, map[string]object{meMethod: tc.me, associatedMethod: tc.associated})
 			_, err := f.login(t.Context(), open(t, "stackexchange", f.options()))
-			wantPlain(t, err, "")
+			wantPlain(t, err, tc.want)
 		})
 	}
 }
@@ -244,7 +248,7 @@ func TestStackExchangeBackoff(t *testing.T) {
 	_, err = f.login(t.Context(), p)
 	wantUnavailable(t, err, "left alone for another 1h0m0s")
 	now.Advance(time.Hour)
-	f.answers[meMethod] = object{"items": []object{{"account_id": 8}}, "backoff": -5}
+	f.answers[meMethod] = object{"items": []object{{"account_id": 8}}, "backoff": -9223372037} // times 10^9 is a large positive int64
 	for range 2 {
 		if _, err := f.login(t.Context(), p); err != nil {
 			t.Errorf("after an hour: %v", err)

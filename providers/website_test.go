@@ -215,16 +215,15 @@ func TestSiteErrors(t *testing.T) {
 func TestSitePanics(t *testing.T) {
 	p := siteOf(fakeWebsite{
 		begin: func(context.Context, Login) (Departure, error) {
-			var m map[string]any
-			m["x"] = 1
-			return Departure{}, nil
+			fields := map[string][]string{}
+			return Departure{URL: fields["url"][0]}, nil
 		},
 		finish: func(context.Context, Login, url.Values) (identity.Profile, error) {
 			return identity.Profile{}, any(1).(error)
 		},
 	}, clock.NewFake(aday), func(context.Context) (string, error) { panic("discovery") })
 	d, err := p.Website.Begin(t.Context(), Login{})
-	wantPlain(t, err, "panic: assignment to entry in nil map")
+	wantPlain(t, err, "panic: runtime error: index out of range")
 	if d != (Departure{}) {
 		t.Errorf("%+v", d)
 	}
