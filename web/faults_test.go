@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -280,12 +281,20 @@ func TestFaults(t *testing.T) {
 	})
 
 	t.Run("OAuth without state", func(t *testing.T) {
-		// This version has no provider that people are sent to, so nothing answers there.
-		b := newServer(t).browser()
-		for _, path := range []string{"login/alpha/return?code=x", "login/alpha/auth", "login/off/return?code=x&state=y"} {
-			b.open(path).want(404)
+		s, github, _ := federated(t)
+		attacker, victim := s.browser(), s.browser()
+		fields, state := fieldsOf(t, github.approve(attacker.setOut(s.base+"login", "login/github"), "eve"))
+		code := fields[slices.Index(fields, "code")+1]
+		victim.open("login")
+		for _, path := range []string{
+			query("login/github/return", "code", code), query("login/github/return", "code", code, "state", ""), query("login/github/return", "code", code, "state", "x"),
+			query("login/github/return", "code", code, "state", state),
+		} {
+			victim.follow(evilOrigin, path).want(400)
 		}
-		b.get("currentUser").want(401)
+		victim.get("currentUser").want(401)
+		// What stands in the way is the state alone: where it belongs the code is good.
+		attacker.back(github, query("login/github/return", fields...)).leadsTo("/account")
 	})
 
 	t.Run("a page about a dead database answered 200", func(t *testing.T) {
