@@ -412,7 +412,7 @@ func TestBoundedBody(t *testing.T) {
 			t.Errorf("by %d: once more: %d, %v", size, n, err)
 		}
 	}
-	for length, want := range map[int]error{maxAnswer: nil, maxAnswer + 1: errLongAnswer, 64 << 20: errLongAnswer} {
+	for length, want := range map[int]error{maxAnswer: nil, maxAnswer + 1: errLongAnswer, 4 << 20: errLongAnswer} {
 		s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 			compressed(w, 200, bytes.Repeat([]byte(" "), length))
 		})
