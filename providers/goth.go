@@ -253,7 +253,8 @@ func (g *gothSite) Finish(ctx context.Context, l Login, answer url.Values) (iden
 // fetchUser has goth read the profile. Its errors are not shown: they can quote URLs with
 // tokens in them, and answers.
 func (g *gothSite) fetchUser(ctx context.Context, t *oauth2.Token) (goth.User, error) {
-	fields := map[string]string{"AccessToken": t.AccessToken, "Token": t.AccessToken} // Dropbox has the latter
+	// What goth's sessions call the access token, at Dropbox and Microsoft too.
+	fields := map[string]string{"AccessToken": t.AccessToken, "Token": t.AccessToken, "at": t.AccessToken}
 	if g.known.session != nil {
 		more, err := g.known.session(t, g.settings)
 		if err != nil {

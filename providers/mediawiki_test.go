@@ -66,7 +66,6 @@ type fakeWiki struct {
 	bearers  map[string]bool
 	// confidential is what no error may repeat.
 	confidential []string
-	serial       int
 }
 
 type wikiRequest struct {
@@ -608,7 +607,7 @@ func TestMediaWikiIdentity(t *testing.T) {
 		{"several consumers", set("aud", []string{wikiKey, "other"}), nil, "claims are not as documented"},
 		{"no consumer", set("aud", nil), nil, "aud"},
 		{"another wiki", set("iss", "https://wiki.example.org"), nil, "its iss is"},
-		{"another wiki whose name begins so", func(c jwt.MapClaims) { c["iss"] = c["iss"].(string) + ".example.org" }, nil, "its iss is"},
+		{"another wiki whose host begins so", func(c jwt.MapClaims) { c["iss"] = c["iss"].(string) + "0" }, nil, "its iss is"},
 		{"another wiki, ours as its user", func(c jwt.MapClaims) {
 			c["iss"] = c["iss"].(string) + "@wiki.example.org"
 		}, nil, "its iss is"},
@@ -870,9 +869,14 @@ func TestMediaWikiFailures(t *testing.T) {
 		{"403", reply(403, "<!DOCTYPE html><head><title>x</title></head><style>p{}</style><p>Scripts should use an informative User-Agent"), false, false, "403 \"Scripts should use an informative User-Agent"},
 		{"404", reply(404, "not found"), false, false, `404 "not found"`},
 		{"201", reply(201, "oauth_token=a&oauth_token_secret=b&oauth_callback_confirmed=true"), false, false, "201"},
-		{"redirect", func(rw http.ResponseWriter, r *http.Request) { http.Redirect(rw, r, "http://evil.example/", 302) }, false, false, "redirect"},
-		{"redirect that keeps the method", func(rw http.ResponseWriter, r *http.Request) { http.Redirect(rw, r, "http://evil.example/", 307) }, false, false, "redirect"},
+		{"redirect", func(rw http.ResponseWriter, r *http.Request) {
+			http.Redirect(rw, r, "http://evil.example/", http.StatusFound)
+		}, false, false, "a redirect, which is not followed"},
+		{"redirect that keeps the method", func(rw http.ResponseWriter, r *http.Request) {
+			http.Redirect(rw, r, "http://evil.example/", http.StatusTemporaryRedirect)
+		}, false, false, "a redirect, which is not followed"},
 		{"error as text", reply(200, "Error: OAuth token not found, E004 and more"), false, false, `OAuth token not found, E004"`},
+		{"long error as text", reply(200, "Error: "+strings.Repeat("Sorry. ", 60)+"No approved grant was found, E004 and more"), false, false, `No approved grant was found, E004"`},
 		{"error as text with a token", reply(200, "Error: Invalid token: "+token), false, false, `Invalid token: …`},
 		{"error as JSON", reply(200, `{"error":"mwoauth-oauth-exception","message":"Nonce already used: `+token+`"}`), false, false, "mwoauth-oauth-exception: Nonce already used: …"},
 		{"locked account", reply(200, `{"error":"mwoauth-invalid-authorization-blocked-user","message":"The user is blocked"}`), false, true, "mwoauth-invalid-authorization-blocked-user"},
@@ -1025,7 +1029,7 @@ func TestMediaWikiOAuth2(t *testing.T) {
 		w.failed(t, profile, err, "no code")
 	})
 	for _, page := range []string{"access_token", "resource/profile"} {
-		for status, want := range map[int]string{500: "status 500", 429: "status 429", 403: "status 403", 302: "redirect"} {
+		for status, want := range map[int]string{500: "status 500", 429: "status 429", 403: "status 403", 302: "a redirect, which is not followed"} {
 			t.Run(fmt.Sprint(page, " ", status), func(t *testing.T) {
 				w := newFakeWiki(t)
 				w.instead[page] = func(rw http.ResponseWriter, _ *http.Request) {

@@ -90,9 +90,9 @@ func (c *consumer) call(ctx context.Context) *signedCall {
 	return call
 }
 
-// signedCall is one request that the library makes. The library knows no context, takes
-// any client's answer to its end and repeats it in its errors, so it is given a transport
-// that asks with ours and lets only answers through that are what was asked for.
+// signedCall is one request that the library makes. The library knows no context and
+// repeats whole answers in its errors, so it is given a transport that asks with our
+// client and lets only answers through that are what was asked for.
 type signedCall struct {
 	ctx      context.Context
 	consumer *consumer

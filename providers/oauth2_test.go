@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -45,6 +46,8 @@ type upstream struct {
 	form bool
 	// token and profile take the place of the endpoints, when set.
 	token, profile http.HandlerFunc
+	// added is what authorization requests have besides what all have.
+	added url.Values
 
 	mu sync.Mutex
 	// granted is the codes that nobody has redeemed.
@@ -86,9 +89,8 @@ func (u *upstream) approve(l Login, departure string, extra url.Values) url.Valu
 		"response_type": {"code"}, "client_id": {oauthClient}, "redirect_uri": {l.Callback}, "state": {l.State},
 		"code_challenge": {oauth2.S256ChallengeFromVerifier(l.Verifier)}, "code_challenge_method": {"S256"},
 	}
-	for name, values := range extra {
-		want[name] = values
-	}
+	maps.Copy(want, u.added)
+	maps.Copy(want, extra)
 	if diff := cmp.Diff(want, query); diff != "" {
 		u.t.Errorf("authorization request (-want +got):\n%s", diff)
 	}
@@ -410,7 +412,7 @@ func TestBoundedBody(t *testing.T) {
 			t.Errorf("by %d: once more: %d, %v", size, n, err)
 		}
 	}
-	for length, want := range map[int]error{maxAnswer: nil, maxAnswer + 1: errLongAnswer, 64 << 20: errLongAnswer} {
+	for length, want := range map[int]error{maxAnswer: nil, maxAnswer + 1: errLongAnswer, 4 << 20: errLongAnswer} {
 		s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 			compressed(w, 200, bytes.Repeat([]byte(" "), length))
 		})

@@ -27,11 +27,11 @@ var strategies = map[string]strategy{
 	"test":     {options: func() options { return new(testOptions) }},
 
 	"github":        {options: func() options { return new(githubOptions) }, url: "https://github.com"},
-	"orcid":         {url: "https://orcid.org"},
-	"google":        {},
+	"orcid":         {options: func() options { return new(orcidOptions) }, url: "https://orcid.org"},
+	"google":        {options: func() options { return new(googleOptions) }},
 	"mediawiki":     {options: func() options { return new(mediawikiOptions) }, exposes: true, url: "https://www.mediawiki.org/wiki/MediaWiki"},
 	"stackexchange": {options: func() options { return new(stackExchangeOptions) }, url: "https://stackexchange.com"},
-	"oidc":          {},
+	"oidc":          {options: func() options { return new(oidcOptions) }},
 }
 
 // strategyOf finds a strategy by its name.
@@ -94,14 +94,17 @@ type Provider struct {
 	// Prober is nil when there is nothing to reach.
 	Prober Prober
 
-	health health
+	// discovery is nil where nothing that can grow old is known of the other side.
+	discovery *discovery
+	health    health
 }
 
 // Set is the enabled providers in the order of the file. It is safe for concurrent
 // use, and can be filled anew while logins run.
 type Set struct {
-	deps    Deps
-	current atomic.Pointer[generation]
+	deps     Deps
+	current  atomic.Pointer[generation]
+	reloaded chan struct{} // tells Run
 }
 
 type generation struct {
@@ -121,7 +124,7 @@ func Open(cfg *config.Config, deps Deps) (*Set, []string, error) {
 		deps.Clock = clock.System{}
 	}
 	deps.RefusalStep = cmp.Or(deps.RefusalStep, 250*time.Millisecond)
-	s := &Set{deps: deps}
+	s := &Set{deps: deps, reloaded: make(chan struct{}, 1)}
 	warnings, err := s.Reload(cfg)
 	if err != nil {
 		return nil, warnings, err
@@ -135,6 +138,9 @@ func Open(cfg *config.Config, deps Deps) (*Set, []string, error) {
 func (s *Set) Reload(cfg *config.Config) (warnings []string, err error) {
 	g := &generation{byID: map[string]*Provider{}}
 	o := &opening{cfg: cfg, deps: s.deps, client: newClient(s.deps), hashing: make(slots, runtime.GOMAXPROCS(0))}
+	if before := s.current.Load(); before != nil {
+		o.before = before.byID
+	}
 	for _, cp := range cfg.Providers {
 		if cp.Disabled {
 			continue
@@ -148,6 +154,10 @@ func (s *Set) Reload(cfg *config.Config) (warnings []string, err error) {
 		return o.warnings, &config.Problems{Problems: o.problems}
 	}
 	s.current.Store(g)
+	select {
+	case s.reloaded <- struct{}{}:
+	default: // Run has not seen the one before yet
+	}
 	return o.warnings, nil
 }
 
@@ -174,6 +184,7 @@ type opening struct {
 	deps     Deps
 	client   *http.Client
 	hashing  slots // shared by all local providers: the processors are, too
+	before   map[string]*Provider
 	problems []config.Problem
 	warnings []string
 }

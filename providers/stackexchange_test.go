@@ -330,8 +330,8 @@ func TestStackExchangeBadServers(t *testing.T) {
 	if _, err := f.login(t.Context(), open(t, "stackexchange", f.options())); err == nil {
 		t.Error("a broken answer is accepted")
 	}
-	// Small on its way, 64 MiB here.
-	f.profile = func(w http.ResponseWriter, _ *http.Request) { compressed(w, 200, bytes.Repeat([]byte(" "), 64<<20)) }
+	// Small on its way, 4 MiB here.
+	f.profile = func(w http.ResponseWriter, _ *http.Request) { compressed(w, 200, bytes.Repeat([]byte(" "), 4<<20)) }
 	_, err := f.login(t.Context(), open(t, "stackexchange", f.options()))
 	wantPlain(t, err, errLongAnswer.Error())
 }

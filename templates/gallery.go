@@ -116,7 +116,7 @@ func Gallery() []Example {
 		return &p
 	}
 	depart := func(change func(*DepartPage)) *DepartPage {
-		p := DepartPage{Layout: out("login/github"), Provider: github, Go: "login/github/auth", Back: login, Delay: 3600}
+		p := DepartPage{Layout: out("login/github"), Provider: github, Go: "login/github/auth", Back: login, Delay: 24 * 60 * 60}
 		change(&p)
 		return &p
 	}

@@ -68,6 +68,7 @@ func (s *server) serve(ctx context.Context) error {
 	go s.keepHouse(background)
 	go trimMemory(background, s.web)
 	go s.followFiles(background, hangup)
+	go s.providers.Run(background)
 
 	failed := make(chan error, 2)
 	main := newHTTPServer(s.web, s.log)
