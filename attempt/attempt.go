@@ -61,6 +61,9 @@ type Attempt struct {
 	// User is the id of the account that was signed in when the login began, to which
 	// the identity is to be linked; empty: it is to sign somebody in.
 	User string
+	// Fresh: somebody who may be signed in is to prove who they are; they are signed in then,
+	// whoever was before, and nothing is linked.
+	Fresh bool
 	// Redirect and From say where the login leads to; see web.destination.
 	Redirect, From string
 
@@ -94,6 +97,9 @@ const (
 // when the login began. Where that account was merged into another, the caller has
 // put the other in place of User.
 func (a Attempt) Verdict(now string) Verdict {
+	if a.Fresh {
+		return Admit
+	}
 	switch now {
 	case a.User:
 		return Admit
@@ -116,6 +122,7 @@ func random() string {
 type record struct {
 	Provider string    `json:"provider"`
 	User     string    `json:"user,omitempty"`
+	Fresh    bool      `json:"fresh,omitempty"`
 	Redirect string    `json:"redirect,omitempty"`
 	From     string    `json:"from,omitempty"`
 	Sealed   string    `json:"sealed,omitempty"` // gone once it was used
@@ -178,7 +185,7 @@ func (b *Book) Keep(ctx context.Context, w http.ResponseWriter, r *http.Request,
 	}
 	secret := random()
 	_, err = b.records.Insert(ctx, digest(key), record{
-		Provider: a.Provider, User: a.User, Redirect: a.Redirect, From: a.From,
+		Provider: a.Provider, User: a.User, Fresh: a.Fresh, Redirect: a.Redirect, From: a.From,
 		Sealed: text, Binding: digest(secret), Began: b.o.Clock.Now(),
 	})
 	if err != nil {
@@ -283,7 +290,7 @@ func (b *Book) open(r record) (Attempt, error) {
 
 // outside is what stands outside of the seal.
 func (r record) outside() Attempt {
-	return Attempt{Provider: r.Provider, User: r.User, Redirect: r.Redirect, From: r.From}
+	return Attempt{Provider: r.Provider, User: r.User, Fresh: r.Fresh, Redirect: r.Redirect, From: r.From}
 }
 
 // digest is what is stored of a secret with 256 bits, and of a key that a provider has made.

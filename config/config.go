@@ -44,6 +44,12 @@ type Config struct {
 	JWTAlgorithm                        string
 	JWTExpiresIn                        time.Duration
 
+	// AccessTokenLife is how long access tokens and ID Tokens of the OpenID Provider live;
+	// RefreshIdle and RefreshLife how long its refresh tokens do, unused and at all.
+	AccessTokenLife, RefreshIdle, RefreshLife time.Duration
+	// LegacyFlows allows response types beside code.
+	LegacyFlows bool
+
 	ProvidersPath, ApplicationsPath string
 	Providers                       []Provider
 	Applications                    []Application

@@ -40,6 +40,11 @@ type settings struct {
 	JWTAlgorithm      string `env:"JWT_ALGORITHM" envDefault:"RS256"`
 	JWTExpiresIn      string `env:"JWT_EXPIRES_IN" envDefault:"120"`
 
+	AccessTokenSeconds string `env:"ACCESS_TOKEN_SECONDS" envDefault:"600"`
+	RefreshIdleDays    string `env:"REFRESH_TOKEN_IDLE_DAYS" envDefault:"14"`
+	RefreshMaxDays     string `env:"REFRESH_TOKEN_MAX_DAYS" envDefault:"90"`
+	LegacyFlows        string `env:"OIDC_LEGACY_FLOWS" envDefault:"false"`
+
 	ProvidersPath    string `env:"PROVIDERS_PATH" envDefault:"./providers.json"`
 	ApplicationsPath string `env:"APPLICATIONS_PATH" envDefault:"./applications.json"`
 	Verbosity        string `env:"VERBOSITY" envDefault:"log"`
@@ -186,6 +191,10 @@ func (l *loader) apply(s settings) {
 	c.JWTPublicKeyPath = l.resolve(s.JWTPublicKeyPath)
 	c.JWTAlgorithm = l.oneOf("JWT_ALGORITHM", s.JWTAlgorithm, algorithms, "RS256")
 	c.JWTExpiresIn = l.duration("JWT_EXPIRES_IN", s.JWTExpiresIn, "seconds", time.Second, 0, 60*60*24*365, 120)
+	c.AccessTokenLife = l.duration("ACCESS_TOKEN_SECONDS", s.AccessTokenSeconds, "seconds", time.Second, 30, 60*60*24, 600)
+	c.RefreshIdle = l.duration("REFRESH_TOKEN_IDLE_DAYS", s.RefreshIdleDays, "days", 24*time.Hour, 1, 3650, 14)
+	c.RefreshLife = l.duration("REFRESH_TOKEN_MAX_DAYS", s.RefreshMaxDays, "days", 24*time.Hour, 1, 3650, 90)
+	c.LegacyFlows = l.oneOf("OIDC_LEGACY_FLOWS", s.LegacyFlows, []string{"true", "false"}, "false") == "true"
 	if c.JWTExpiresIn < 10*time.Second {
 		l.warn("JWT_EXPIRES_IN", "less than 10 seconds is too short to use a token, 10 is taken", "write 10 or more")
 		c.JWTExpiresIn = 10 * time.Second

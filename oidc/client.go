@@ -66,7 +66,7 @@ type Complaint struct{ Field, Text, Remedy string }
 
 // newClient completes and checks metadata. The client is good for nothing if there are
 // complaints.
-func newClient(name, address string, m config.Client, o Options) (*Client, []Complaint) {
+func newClient(name, address string, m config.Client, legacy bool) (*Client, []Complaint) {
 	c := &Client{Client: m, Name: name, URL: address}
 	var bad []Complaint
 	complain := func(field, text, remedy string) { bad = append(bad, Complaint{field, text, remedy}) }
@@ -93,13 +93,13 @@ func newClient(name, address string, m config.Client, o Options) (*Client, []Com
 		oneOf("grant_types", g, grantTypes)
 	}
 	for _, t := range c.ResponseTypes {
-		oneOf("response_types", sortedWords(t), o.responseTypes())
+		oneOf("response_types", sortedWords(t), responseTypes(legacy))
 	}
 	for field, alg := range map[string]string{
 		"id_token_signed_response_alg": c.IDTokenSignedResponseAlg, "userinfo_signed_response_alg": c.UserinfoSignedResponseAlg,
 		"authorization_signed_response_alg": c.AuthorizationSignedResponseAlg, "introspection_signed_response_alg": c.IntrospectionSignedResponseAlg,
 	} {
-		oneOf(field, alg, o.Tokens.Algorithms())
+		oneOf(field, alg, signingAlgs)
 	}
 	oneOf("request_object_signing_alg", c.RequestObjectSigningAlg, signingAlgs)
 	if c.TokenEndpointAuthMethod == authSecretJWT {

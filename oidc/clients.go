@@ -32,13 +32,25 @@ type storedClient struct {
 	Access string `json:"access,omitempty"`
 }
 
-// newClients checks the entries of applications.json that have a client_id.
 func newClients(apps []config.Application, o Options) (*clients, error) {
 	all := &clients{
-		o: o, listed: map[string]*Client{}, origins: map[string]bool{},
+		o: o, origins: map[string]bool{},
 		stored: store.NewCollection(o.Store, "client", func(storedClient) store.Index { return store.Index{} }),
 		cache:  store.NewCache[*Client](10_000, 5*time.Second, o.Clock.Now),
 	}
+	var err error
+	all.listed, err = listed(apps, o.LegacyFlows)
+	for _, c := range all.listed {
+		for _, origin := range c.Origins {
+			all.origins[origin] = true
+		}
+	}
+	return all, err
+}
+
+// listed checks the entries of applications.json that have a client_id.
+func listed(apps []config.Application, legacy bool) (map[string]*Client, error) {
+	found := map[string]*Client{}
 	var problems []config.Problem
 	for _, app := range apps {
 		if app.ClientID == "" {
@@ -53,22 +65,19 @@ func newClients(apps []config.Application, o Options) (*clients, error) {
 			}
 			m.ClientSecret = secret
 		}
-		c, bad := newClient(app.Name, app.URL, m, o)
+		c, bad := newClient(app.Name, app.URL, m, legacy)
 		for _, b := range bad {
 			problems = append(problems, app.Problem(b.Field, b.Text, b.Remedy))
 		}
-		if all.listed[c.ClientID] != nil {
+		if found[c.ClientID] != nil {
 			problems = append(problems, app.Problem("client_id", config.Quote(c.ClientID)+" is the client_id of another entry too", "write another one"))
 		}
-		all.listed[c.ClientID] = c
-		for _, origin := range c.Origins {
-			all.origins[origin] = true
-		}
+		found[c.ClientID] = c
 	}
 	if problems != nil {
 		return nil, &config.Problems{Problems: problems}
 	}
-	return all, nil
+	return found, nil
 }
 
 func readSecret(dir, path string) (string, error) {
@@ -94,7 +103,7 @@ func (all *clients) get(ctx context.Context, id string) (*Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		c, bad := newClient(item.Value.Name, item.Value.URL, item.Value.Client, all.o)
+		c, bad := newClient(item.Value.Name, item.Value.URL, item.Value.Client, all.o.LegacyFlows)
 		if len(bad) > 0 {
 			return nil, &Error{Code: "invalid_client", Description: describe(bad[0].Field + " " + bad[0].Text)}
 		}

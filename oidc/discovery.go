@@ -42,7 +42,7 @@ func (p *Provider) metadata() map[string]any {
 		"introspection_endpoint":                                   at(PathIntrospect),
 		"revocation_endpoint":                                      at(PathRevoke),
 		"scopes_supported":                                         scopes,
-		"response_types_supported":                                 p.o.responseTypes(),
+		"response_types_supported":                                 responseTypes(p.o.LegacyFlows),
 		"response_modes_supported":                                 responseModes,
 		"grant_types_supported":                                    grants,
 		"acr_values_supported":                                     ACRValues(),

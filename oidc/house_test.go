@@ -113,9 +113,9 @@ func newHouse(t *testing.T, entries ...string) *house {
 		}
 		apps = append(apps, app)
 	}
-	h.Provider, err = New(apps, Options{
+	h.Provider, err = New(t.Context(), apps, Options{
 		Issuer: issuer, Store: engine, Users: h.users, Sessions: h.sessions, Tokens: h.tokens, Clock: h.clock,
-		RefreshKeys: [][]byte{bytes.Repeat([]byte{2}, 32)}, Salt: bytes.Repeat([]byte{3}, 32),
+		RefreshKeys:     [][]byte{bytes.Repeat([]byte{2}, 32)},
 		Log:             slog.New(slog.NewTextHandler(io.Discard, nil)),
 		AccessTokenLife: 10 * time.Minute, RefreshIdle: 14 * 24 * time.Hour, RefreshLife: 90 * 24 * time.Hour,
 	})

@@ -10,8 +10,10 @@
 package oidc
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"log/slog"
 	"slices"
 	"time"
@@ -34,10 +36,8 @@ type Options struct {
 	Tokens   *token.Manager
 	// RefreshKeys are what refresh tokens are computed with: the first makes, all verify.
 	RefreshKeys [][]byte
-	// Salt is what pairwise subjects are computed with. It must never change.
-	Salt  []byte
-	Clock clock.Clock
-	Log   *slog.Logger
+	Clock       clock.Clock
+	Log         *slog.Logger
 
 	// Locales are the languages of our pages, as BCP 47 tags.
 	Locales []string
@@ -59,9 +59,9 @@ const (
 )
 
 // responseTypes that clients may use, their words in alphabetical order.
-func (o Options) responseTypes() []string {
+func responseTypes(legacy bool) []string {
 	types := []string{"code"}
-	if o.LegacyFlows {
+	if legacy {
 		types = append(types, "id_token", "id_token token", "code id_token", "code token", "code id_token token")
 	}
 	return types
@@ -75,12 +75,21 @@ type Provider struct {
 	cache    *store.Cache[store.Item[grant]]
 	pending  *store.Collection[interaction]
 	consents *store.Collection[consent]
+	// salt is what pairwise subjects are computed with; it never changes.
+	salt []byte
 	// verified are the claims of access tokens whose signature was checked.
 	verified *store.Cache[accessClaims]
 }
 
-// New returns the provider for the clients of apps. The error is a *config.Problems.
-func New(apps []config.Application, o Options) (*Provider, error) {
+// Check tells what is wrong with the clients of apps: a *config.Problems, or nil.
+func Check(apps []config.Application, legacyFlows bool) error {
+	_, err := listed(apps, legacyFlows)
+	return err
+}
+
+// New returns the provider for the clients of apps. An error about those is a
+// *config.Problems.
+func New(ctx context.Context, apps []config.Application, o Options) (*Provider, error) {
 	p := &Provider{
 		o:        o,
 		grants:   store.NewCollection(o.Store, "grant", grant.index),
@@ -90,8 +99,32 @@ func New(apps []config.Application, o Options) (*Provider, error) {
 		verified: store.NewCache[accessClaims](10_000, time.Minute, o.Clock.Now),
 	}
 	var err error
-	p.clients, err = newClients(apps, o)
+	if p.clients, err = newClients(apps, o); err != nil {
+		return nil, err
+	}
+	p.salt, err = permanent(ctx, o.Store)
 	return p, err
+}
+
+// permanent returns the salt of the installation, and makes it at the first start. It is
+// in the store and not derived from a secret, which may be replaced.
+func permanent(ctx context.Context, engine store.Engine) ([]byte, error) {
+	type setting struct {
+		Value []byte `json:"value"`
+	}
+	settings := store.NewCollection(engine, "setting", func(setting) store.Index { return store.Index{} })
+	const id = "pairwise salt"
+	for {
+		item, err := settings.Get(ctx, id)
+		if !errors.Is(err, store.ErrNotFound) {
+			return item.Value.Value, err
+		}
+		salt := make([]byte, 32)
+		_, _ = rand.Read(salt)
+		if _, err := settings.Insert(ctx, id, setting{salt}); err != nil && !errors.Is(err, store.ErrExists) {
+			return nil, err
+		}
+	}
 }
 
 // random is a value that cannot be guessed: 32 bytes, base64url.

@@ -96,7 +96,7 @@ func (p *Provider) parse(ctx context.Context, values url.Values) (*request, erro
 
 	// From here on the client can be told, in the way that it has asked for.
 	r.ResponseType = sortedWords(values.Get("response_type"))
-	known := p.o.responseTypes()
+	known := responseTypes(p.o.LegacyFlows)
 	switch {
 	case r.ResponseType == "":
 		r.ResponseType, r.ResponseMode = "code", ""

@@ -192,7 +192,7 @@ func (p *Provider) subject(c *Client, user string) string {
 	if c.SubjectType != subjectPairwise {
 		return user
 	}
-	mac := hmac.New(sha256.New, p.o.Salt)
+	mac := hmac.New(sha256.New, p.salt)
 	mac.Write([]byte(c.sector() + "\x00" + user))
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }

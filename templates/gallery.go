@@ -120,6 +120,7 @@ func Gallery() []Example {
 		change(&p)
 		return &p
 	}
+	cocoda := Client{ID: "cocoda", Name: "Cocoda", URL: "https://cocoda.example.org/", Policy: "https://cocoda.example.org/privacy", Terms: "https://cocoda.example.org/terms"}
 	message := func(kind, id string, args ...string) Message {
 		m := Message{Kind: kind, ID: id}
 		for i := 0; i+1 < len(args); i += 2 {
@@ -262,6 +263,13 @@ func Gallery() []Example {
 			p.Layout, p.Linking, p.Back = german(in("login/github")), true, "account"
 		})},
 		{"depart-long", "On to the provider, long names", depart(func(p *DepartPage) { p.Provider, p.Application = none, long })},
+		{"login-client", "Sign in, for a client", &LoginPage{Layout: out(login), Providers: five, Application: "Cocoda", Client: &cocoda}},
+		{"login-fresh", "Sign in again, for a client", &LoginPage{Layout: in(login), Providers: five, Application: "Cocoda", Client: &cocoda, Fresh: true}},
+		{"consent", "Consent", &ConsentPage{Layout: in("oauth/continue"), Client: cocoda, Scopes: []Message{{ID: "scope_profile"}, {ID: "scope_email"}, {ID: "scope_identities"}, {ID: "scope_offline_access"}}, Action: "oauth/continue"}},
+		{"consent-german", "Consent, German", &ConsentPage{Layout: german(in("oauth/continue")), Client: cocoda, Scopes: []Message{{ID: "scope_profile"}}, Action: "oauth/continue"}},
+		{"choose", "Choose an account", &ChoosePage{Layout: in("oauth/continue"), Client: cocoda, Action: "oauth/continue", Other: login}},
+		{"choose-german", "Choose an account, German", &ChoosePage{Layout: german(in("oauth/continue")), Client: cocoda, Action: "oauth/continue", Other: login}},
+		{"form-post", "Posting an answer", &FormPostPage{Layout: out("oauth/authorize"), Action: "https://cocoda.example.org/callback", Parameters: map[string]string{"code": "…"}}},
 		{"api", "API", &APIPage{Layout: in("api"), BaseURL: "http://localhost:3004/", WebSocketURL: "ws://localhost:3004/"}},
 		{"api-german", "API, German", &APIPage{Layout: german(out("api")), BaseURL: "http://localhost:3004/", WebSocketURL: "ws://localhost:3004/"}},
 	}

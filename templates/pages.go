@@ -53,6 +53,10 @@ type LoginPage struct {
 	Application string
 	// RedirectHost is the host the person is taken to after the login, when it is another than ours.
 	RedirectHost string
+	// Client is the application that asked for the sign-in by OpenID Connect; nil if none did.
+	Client *Client
+	// Fresh: somebody is signed in, and is to prove it again.
+	Fresh bool
 }
 
 // CredentialsPage is the form of one provider.
@@ -229,4 +233,37 @@ type DepartPage struct {
 	// Auto: the page leads on by itself, after Delay seconds: at once, but for the gallery.
 	Auto  bool
 	Delay int
+}
+
+// Client is an application as the pages of the OpenID Provider show it. Logo, Policy and
+// Terms are addresses that may be empty.
+type Client struct {
+	ID, Name, URL, Logo, Policy, Terms string
+}
+
+// ConsentPage asks whether a client may have what it asks for.
+type ConsentPage struct {
+	Layout
+	Client Client
+	// Scopes are what it asks for beside knowing who somebody is, in words.
+	Scopes []Message
+	// Action is where the form is posted to; Request and Person go into hidden fields.
+	Action, Request, Person string
+}
+
+// ChoosePage asks whether to go on as who is signed in.
+type ChoosePage struct {
+	Layout
+	Client                  Client
+	Action, Request, Person string
+	// Other leads to signing in as somebody else.
+	Other string
+}
+
+// FormPostPage posts an answer to a client, by itself where JavaScript is on (OAuth 2.0
+// Form Post Response Mode).
+type FormPostPage struct {
+	Layout
+	Action     string
+	Parameters map[string]string
 }

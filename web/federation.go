@@ -56,14 +56,16 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request, p *providers.Pr
 		Application: d.application,
 		Go:          d.addTo(s.path("login/" + p.ID + "/auth")),
 		Back:        d.addTo(s.path("login")),
-		Linking:     v.account != nil,
+		Linking:     v.account != nil && !d.fresh,
 		Auto:        true,
 	}
 	if page.Linking {
 		page.Back = s.path("account")
-		page.Auto = s.fromAccount(r)
 	}
-	if page.Linking && s.opened(r) { // scripts of allowed origins can read the page, too
+	if v.account != nil {
+		page.Auto = s.cameFrom(r, "account") || d.fresh && s.cameFrom(r, "login")
+	}
+	if v.account != nil && s.opened(r) { // scripts of allowed origins can read the page, too
 		proof, err := s.sealer.Seal(departureProof{Session: events.Binding(v.Session), Provider: p.ID, Expires: s.Clock.Now().Add(departureLife).Unix()})
 		if err != nil {
 			return err
@@ -84,11 +86,12 @@ func (s *Server) opened(r *http.Request) bool {
 	return s.navigation(r) != navigationNone && !isPrefetch(r)
 }
 
-// fromAccount tells that somebody followed a link on our account page. Another page of
-// ours will not do: after a sign-in it sends people to where a link from elsewhere said.
-func (s *Server) fromAccount(r *http.Request) bool {
-	page, _, _ := strings.Cut(r.Referer(), "?")
-	return page == s.Config.BaseURL.String()+"account"
+// cameFrom tells that somebody followed a link on one of our pages: the account page, or
+// the list of providers. Others will not do: after a sign-in they send people to where a
+// link from elsewhere said.
+func (s *Server) cameFrom(r *http.Request, page string) bool {
+	referrer, _, _ := strings.Cut(r.Referer(), "?")
+	return referrer == s.Config.BaseURL.String()+page
 }
 
 // proves tells whether a departure was asked for on the page that asks.
@@ -119,7 +122,7 @@ func (s *Server) depart(w http.ResponseWriter, r *http.Request) error {
 // sendOff begins a login at a provider's pages: to link an identity there if somebody is
 // signed in, to sign somebody in otherwise.
 func (s *Server) sendOff(w http.ResponseWriter, r *http.Request, p *providers.Provider, v visitor, d destination) error {
-	if v.account != nil {
+	if v.account != nil && !d.fresh {
 		if _, linked := v.account.Identities[p.ID]; linked {
 			return s.arrive(w, d, note("info", "already_linked", map[string]any{"Provider": p.Name}))
 		}
@@ -131,8 +134,8 @@ func (s *Server) sendOff(w http.ResponseWriter, r *http.Request, p *providers.Pr
 		return err
 	}
 	a := attempt.New(p.ID)
-	a.Redirect, a.From = d.redirect, d.from
-	if v.account != nil {
+	a.Redirect, a.From, a.Fresh = d.redirect, d.from, d.fresh
+	if v.account != nil && !d.fresh {
 		a.User = v.account.ID
 	}
 	departure, err := p.Website.Begin(r.Context(), s.loginAt(p, a, s.language(r)))
@@ -204,7 +207,7 @@ func (s *Server) finish(w http.ResponseWriter, r *http.Request) error {
 	if visitErr != nil {
 		return visitErr
 	}
-	d := s.resumed(a)
+	d := s.resumed(r.Context(), a)
 	if err == nil {
 		err = s.settle(w, r, p, v, d, a, profile)
 		if !errors.Is(err, identity.ErrProfile) {
@@ -215,13 +218,16 @@ func (s *Server) finish(w http.ResponseWriter, r *http.Request) error {
 }
 
 // resumed is where an attempt leads to, if that is still allowed.
-func (s *Server) resumed(a attempt.Attempt) destination {
-	d := destination{from: a.From}
+func (s *Server) resumed(ctx context.Context, a attempt.Attempt) destination {
+	d := destination{from: a.From, fresh: a.Fresh}
 	if checked, err := s.redirectTarget(a.Redirect); a.Redirect != "" && err == nil {
 		d.redirect = checked
 	}
 	if app, ok := s.Config.ApplicationFor(cmp.Or(d.redirect, d.from)); ok {
 		d.application = app.Name
+	}
+	if ask, err := s.waiting(ctx, d.redirect); err == nil && ask != nil {
+		d.request, d.application = ask, ask.Client.Name
 	}
 	return d
 }
@@ -303,7 +309,7 @@ func (s *Server) failed(w http.ResponseWriter, r *http.Request, p *providers.Pro
 // Whoever is signed in by now is led on, and an attempt that took too long begins anew, if
 // it still may do what it was to do.
 func (s *Server) tooLate(w http.ResponseWriter, r *http.Request, p *providers.Provider, a attempt.Attempt, answer url.Values, cause error) error {
-	d := s.resumed(a)
+	d := s.resumed(r.Context(), a)
 	expired := &Error{Status: http.StatusBadRequest, Code: "expired", Message: "This sign-in has expired or was used before.", Link: d.addTo(s.path("login"))}
 	switch {
 	case errors.Is(cause, attempt.ErrUnknown):

@@ -14,6 +14,7 @@ import (
 
 	"login-server/config"
 	"login-server/identity"
+	"login-server/oidc"
 	"login-server/providers"
 	"login-server/session"
 	"login-server/templates"
@@ -39,6 +40,11 @@ type destination struct {
 	from string
 	// application is its name; may be empty.
 	application string
+	// fresh: a session is not enough, somebody has to prove who they are; they are signed
+	// in then, whoever was before, and nothing is linked.
+	fresh bool
+	// request is what a client waits for with OpenID Connect; nil if none does.
+	request *oidc.Ask
 }
 
 // destinationOf reads and checks where the login leads to.
@@ -61,6 +67,15 @@ func (s *Server) destinationOf(r *http.Request) (destination, error) {
 			return d, &Error{Status: http.StatusBadRequest, Code: "redirect_refused", Message: "This redirect_uri is not allowed.", Detail: host, Link: s.path("login"), Cause: err}
 		}
 		d.redirect = checked
+	}
+	d.fresh = query.Get("fresh") != ""
+	var err error
+	if d.request, err = s.waiting(r.Context(), d.redirect); err != nil {
+		return d, err
+	}
+	if d.request != nil {
+		d.application = d.request.Client.Name
+		return d, nil
 	}
 	if app, ok := s.Config.ApplicationFor(d.redirect); ok {
 		d.application = app.Name
@@ -129,6 +144,9 @@ func (d destination) values() url.Values {
 	if d.from != "" {
 		q.Set("from", d.from)
 	}
+	if d.fresh {
+		q.Set("fresh", "1")
+	}
 	return q
 }
 
@@ -153,7 +171,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	if v.Visit, err = s.Sessions.Welcome(r.Context(), w, v.Visit); err != nil {
 		return err
 	}
-	if v.account != nil {
+	if v.account != nil && !d.fresh {
 		if d.redirect != "" {
 			return redirect(w, d.redirect)
 		}
@@ -162,7 +180,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	layout := s.layout(w, r, v)
 	layout.Path = d.addTo("login") // an empty redirect_uri means nothing on the next page
 	layout.Messages = s.takeFlash(w, r).Messages
-	if len(layout.Messages) > 0 {
+	if len(layout.Messages) > 0 || d.request != nil || v.account != nil {
 		s.render(w, http.StatusOK, layout.Nonce, s.loginPage(layout, d))
 		return nil
 	}
@@ -175,12 +193,16 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) loginPage(layout templates.Layout, d destination) templates.LoginPage {
-	page := templates.LoginPage{Layout: layout, Application: d.application}
+	page := templates.LoginPage{Layout: layout, Application: d.application, Fresh: d.fresh && layout.User != ""}
+	if d.request != nil {
+		client := clientView(d.request.Client)
+		page.Client = &client
+	}
 	query := d.query()
 	for _, p := range s.Providers.All() {
 		page.Providers = append(page.Providers, s.provider(p.ID, query))
 	}
-	if host := hostOf(d.redirect); host != s.Config.BaseURL.Host {
+	if host := hostOf(d.redirect); host != s.Config.BaseURL.Host && d.request == nil {
 		page.RedirectHost = host
 	}
 	return page
@@ -214,7 +236,7 @@ func (s *Server) credentials(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if v.account != nil {
+	if v.account != nil && !d.fresh {
 		if _, linked := v.account.Identities[p.ID]; linked {
 			return s.arrive(w, d, note("info", "already_linked", map[string]any{"Provider": p.Name}))
 		}
@@ -234,7 +256,10 @@ func (s *Server) credentials(w http.ResponseWriter, r *http.Request) error {
 		Back:        d.addTo(s.path("login")),
 		Username:    left.Input,
 		Error:       left.Field,
-		Linking:     v.account != nil,
+		Linking:     v.account != nil && !d.fresh,
+	}
+	if d.request != nil && page.Username == "" {
+		page.Username = d.request.LoginHint
 	}
 	page.Path = d.addTo("login/" + p.ID)
 	if page.Linking {
@@ -319,6 +344,9 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
 // admit lets in whom a provider vouches for: it signs them in, or links the
 // identity to the account of who is signed in.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request, v visitor, d destination, profile identity.Profile) error {
+	if v.account != nil && d.fresh {
+		return s.signInAnew(w, r, v, d, profile)
+	}
 	if v.account != nil {
 		err := s.link(w, r, v, d, profile)
 		if !isNotFound(err) {
@@ -337,11 +365,40 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, v visitor, d dest
 	return s.arrive(w, d, note("success", "signed_in", nil))
 }
 
+// signInAnew signs in who was asked to prove who they are. Somebody else than who was
+// signed in gets a session of their own in the place of the other; nothing is linked.
+func (s *Server) signInAnew(w http.ResponseWriter, r *http.Request, v visitor, d destination, profile identity.Profile) error {
+	account, _, err := s.Users.SignIn(r.Context(), profile)
+	if err != nil {
+		return err
+	}
+	visit := v.Visit
+	if account.ID != v.account.ID {
+		if err := s.Sessions.SignOut(r.Context(), w, visit); err != nil {
+			return err
+		}
+		visit = session.Visit{Handle: visit.Handle}
+	}
+	if _, err := s.Sessions.SignIn(r.Context(), w, visit, s.loginOf(r, account.ID, profile.Provider, d)); err != nil {
+		return err
+	}
+	return s.arrive(w, d, note("success", "signed_in", nil))
+}
+
 func (s *Server) loginOf(r *http.Request, userID, provider string, d destination) session.Login {
 	return session.Login{
 		UserID: userID, Provider: provider, Application: d.application,
-		Address: clientAddress(r), UserAgent: truncate(r.UserAgent(), 512),
+		Address: clientAddress(r), UserAgent: truncate(r.UserAgent(), 512), Methods: s.methods(provider),
 	}
+}
+
+// methods are how people sign in with a provider (RFC 8176): with a password, or in a
+// way that another server knows of.
+func (s *Server) methods(provider string) []string {
+	if p, ok := s.Providers.Get(provider); ok && p.Checker != nil {
+		return []string{"pwd"}
+	}
+	return []string{"fed"}
 }
 
 // truncate cuts s to n bytes of valid UTF-8.

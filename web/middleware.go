@@ -198,7 +198,7 @@ func (s *Server) protect(next http.Handler) http.Handler {
 		switch r.Method {
 		case http.MethodGet, http.MethodHead, http.MethodOptions:
 		case http.MethodPost:
-			if pages.Check(r) != nil && !isAnswerPath(r.URL.Path) {
+			if pages.Check(r) != nil && !isAnswerPath(r.URL.Path) && !isProtocolPath(r.URL.Path) {
 				s.answerError(w, r, errCrossSite)
 				return
 			}

@@ -80,12 +80,16 @@ func (s *Server) renderFailed(w http.ResponseWriter, err error) {
 }
 
 func (s *Server) writePage(w http.ResponseWriter, status int, nonce string, body []byte) {
+	s.writeWithPolicy(w, status, strings.ReplaceAll(s.offered.Load().csp, "NONCE", nonce), body)
+}
+
+func (s *Server) writeWithPolicy(w http.ResponseWriter, status int, policy string, body []byte) {
 	h := w.Header()
 	h["Content-Type"] = htmlType
 	h["Cache-Control"] = noStore
 	// No Cross-Origin-Opener-Policy: applications open /login in a window and close it
 	// when they hear loggedIn, for which they must keep hold of it.
-	h["Content-Security-Policy"] = []string{strings.ReplaceAll(s.offered.Load().csp, "NONCE", nonce)}
+	h["Content-Security-Policy"] = []string{policy}
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
 	_, _ = w.Write(body)

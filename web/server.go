@@ -26,6 +26,7 @@ import (
 	"login-server/config"
 	"login-server/events"
 	"login-server/identity"
+	"login-server/oidc"
 	"login-server/providers"
 	"login-server/session"
 	"login-server/static"
@@ -60,6 +61,7 @@ type Server struct {
 	hub      *events.Hub
 	sealer   *token.Sealer // of what pages carry around: flash messages, merge proofs
 	attempts *attempt.Book
+	openid   *oidc.Provider
 	limits   limits
 	tokens   *tokenCache
 	about    about
@@ -90,6 +92,9 @@ func New(d Deps) (*Server, error) {
 		return nil, err
 	}
 	if err := s.offerProviders(); err != nil {
+		return nil, err
+	}
+	if s.openid, err = s.newOpenID(); err != nil {
 		return nil, err
 	}
 	s.limits = newLimits(d.Config)
@@ -197,6 +202,7 @@ func (s *Server) routes() chi.Router {
 	s.mountEvents(r) // GET / as WebSocket, else to /account or /login
 	s.mountLogin(r)
 	s.mountFederation(r)
+	s.mountOAuth(r)
 	s.mountAccount(r)
 	s.mountMerge(r)
 	s.mountSessions(r)
@@ -223,7 +229,7 @@ var roots = map[string]bool{
 	"login": true, "account": true, "merge": true, "sessions": true, "logout": true, "disconnect": true,
 	"delete": true, "help": true, "api": true, "about": true, "providers": true, "currentUser": true,
 	"users": true, "token": true, "healthz": true, "readyz": true, "metrics": true, "static": true,
-	".well-known": true, "dev": true, "favicon.ico": true, "lang": true,
+	".well-known": true, "oauth": true, "dev": true, "favicon.ico": true, "lang": true,
 }
 
 // checkReservedIDs refuses ids of providers that would make a path ambiguous when

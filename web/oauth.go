@@ -1,0 +1,223 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+
+	"login-server/oidc"
+	"login-server/templates"
+	"login-server/token"
+)
+
+// Pages of the OpenID Provider. What the protocol wants is decided in package oidc; here
+// people are asked for it.
+const (
+	pathAuthorize = "/oauth/authorize"
+	pathContinue  = "/oauth/continue"
+)
+
+// newOpenID makes the OpenID Provider of the installation.
+func (s *Server) newOpenID() (*oidc.Provider, error) {
+	cfg := s.Config
+	var keys [][]byte
+	for _, secret := range cfg.SessionSecrets {
+		keys = append(keys, token.DeriveKey(secret, "refresh token"))
+	}
+	var locales []string
+	for _, language := range s.Templates.Languages() {
+		locales = append(locales, language.Tag)
+	}
+	return oidc.New(context.Background(), cfg.Applications, oidc.Options{
+		Issuer: strings.TrimSuffix(cfg.BaseURL.String(), "/"), Store: s.Store, Users: s.Users, Sessions: s.Sessions, Tokens: s.Tokens,
+		RefreshKeys: keys, Clock: s.Clock, Log: s.Log, Locales: locales, LegacyFlows: cfg.LegacyFlows,
+		AccessTokenLife: cfg.AccessTokenLife, RefreshIdle: cfg.RefreshIdle, RefreshLife: cfg.RefreshLife,
+	})
+}
+
+func (s *Server) mountOAuth(r chi.Router) {
+	for pattern, endpoint := range s.openid.Endpoints() {
+		method, path, _ := strings.Cut(pattern, " ")
+		r.Method(method, path, endpoint)
+	}
+	r.Get(pathAuthorize, s.page(s.authorize))
+	r.Post(pathAuthorize, s.page(s.authorize))
+	r.Get(pathContinue, s.page(s.resumeAuthorization))
+	r.Post(pathContinue, s.page(s.decideAuthorization))
+}
+
+// isProtocolPath tells where clients post from elsewhere: our own pages below /oauth/ are
+// not among them.
+func isProtocolPath(path string) bool {
+	return strings.HasPrefix(path, "/oauth/") && path != pathContinue
+}
+
+// person is who is signed in, as the OpenID Provider sees them.
+func (v visitor) person() *oidc.Person {
+	if v.account == nil {
+		return nil
+	}
+	return &oidc.Person{Session: *v.Session, Account: *v.account}
+}
+
+// authorize serves the authorization endpoint (RFC 6749, 3.1), by GET and POST.
+func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
+	values := r.URL.Query()
+	if r.Method == http.MethodPost {
+		if _, err := form(r); err != nil {
+			return err
+		}
+		values = r.PostForm
+	}
+	v, err := s.visitor(r)
+	if err != nil {
+		return err
+	}
+	if r.Method == http.MethodPost && v.Session == nil && len(values.Encode()) < 8<<10 {
+		// A form on a page of the client comes without our cookie; what follows it does not.
+		return redirect(w, s.path(strings.TrimPrefix(pathAuthorize, "/")+"?"+values.Encode()))
+	}
+	step, err := s.openid.Authorize(r.Context(), values, v.person())
+	if err != nil {
+		return err
+	}
+	if step.Ask != nil {
+		return redirect(w, s.continuation(step.Ask.Interaction))
+	}
+	return s.take(w, r, v, step)
+}
+
+// continuation is the page where a request goes on.
+func (s *Server) continuation(interaction string) string {
+	return s.path(strings.TrimPrefix(pathContinue, "/") + "?" + url.Values{"request": {interaction}}.Encode())
+}
+
+// resumeAuthorization serves GET /oauth/continue: what is missing is asked for, and when
+// nothing is, the client gets its answer.
+func (s *Server) resumeAuthorization(w http.ResponseWriter, r *http.Request) error {
+	v, err := s.visitor(r)
+	if err != nil {
+		return err
+	}
+	step, err := s.openid.Resume(r.Context(), r.URL.Query().Get("request"), v.person())
+	if err != nil {
+		return err
+	}
+	return s.take(w, r, v, step)
+}
+
+// decideAuthorization serves POST /oauth/continue: the answer to what was asked there.
+func (s *Server) decideAuthorization(w http.ResponseWriter, r *http.Request) error {
+	fields, err := form(r)
+	if err != nil {
+		return err
+	}
+	v, err := s.visitor(r)
+	if err != nil {
+		return err
+	}
+	task := oidc.Consent
+	if fields["task"] == "choose" {
+		task = oidc.Choose
+	}
+	if fields["person"] != v.personID() {
+		// Somebody else has signed in since the page was shown: they are asked themselves.
+		return redirect(w, s.continuation(fields["request"]))
+	}
+	step, err := s.openid.Decide(r.Context(), fields["request"], task, fields["decision"] == "allow", v.person())
+	if err != nil {
+		return err
+	}
+	return s.take(w, r, v, step)
+}
+
+// personID names who a page was shown to.
+func (v visitor) personID() string {
+	if v.account == nil {
+		return ""
+	}
+	return v.account.ID
+}
+
+// take does what has to happen next with an authorization request.
+func (s *Server) take(w http.ResponseWriter, r *http.Request, v visitor, step oidc.Step) error {
+	switch {
+	case step.Refuse != nil:
+		return &Error{Status: http.StatusBadRequest, Code: step.Refuse.Code, Message: step.Refuse.Description, Detail: step.Refuse.Description, Link: s.path("")}
+	case step.Answer != nil && step.Answer.Post:
+		page := templates.FormPostPage{Layout: s.layout(w, r, v), Action: step.Answer.URL, Parameters: map[string]string{}}
+		for name := range step.Answer.Parameters {
+			page.Parameters[name] = step.Answer.Parameters.Get(name)
+		}
+		s.renderPosting(w, page)
+		return nil
+	case step.Answer != nil:
+		return redirect(w, step.Answer.URL)
+	}
+	ask := step.Ask
+	switch ask.Task {
+	case oidc.SignIn:
+		query := url.Values{"redirect_uri": {s.Config.Origin() + s.continuation(ask.Interaction)}}
+		if ask.Fresh {
+			query.Set("fresh", "1")
+		}
+		return redirect(w, s.path("login?"+query.Encode()))
+	case oidc.Choose:
+		page := templates.ChoosePage{Layout: s.layout(w, r, v), Client: clientView(ask.Client), Request: ask.Interaction, Person: v.personID(),
+			Action: s.path(strings.TrimPrefix(pathContinue, "/")), Other: s.path("login?" + url.Values{"fresh": {"1"}, "redirect_uri": {s.Config.Origin() + s.continuation(ask.Interaction)}}.Encode())}
+		s.render(w, http.StatusOK, page.Nonce, page)
+	case oidc.Consent:
+		page := templates.ConsentPage{Layout: s.layout(w, r, v), Client: clientView(ask.Client), Request: ask.Interaction, Person: v.personID(),
+			Action: s.path(strings.TrimPrefix(pathContinue, "/"))}
+		for _, scope := range ask.Scopes {
+			page.Scopes = append(page.Scopes, templates.Message{ID: scopeTexts[scope]})
+		}
+		s.render(w, http.StatusOK, page.Nonce, page)
+	}
+	return nil
+}
+
+// waiting finds the request of a client that a login is on the way for; nil if there is none.
+func (s *Server) waiting(ctx context.Context, redirect string) (*oidc.Ask, error) {
+	query, ok := strings.CutPrefix(redirect, s.Config.Origin()+s.path(strings.TrimPrefix(pathContinue, "/"))+"?")
+	if !ok {
+		return nil, nil
+	}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, nil
+	}
+	ask, found, err := s.openid.Waiting(ctx, values.Get("request"))
+	if err != nil || !found {
+		return nil, err
+	}
+	return &ask, nil
+}
+
+// scopeTexts are the words for scopes on pages.
+var scopeTexts = map[string]string{
+	"profile": "scope_profile", "email": "scope_email", "phone": "scope_phone", "address": "scope_address",
+	"offline_access": "scope_offline_access", "identities": "scope_identities", "session_events": "scope_session_events",
+}
+
+func clientView(c *oidc.Client) templates.Client {
+	return templates.Client{ID: c.ClientID, Name: c.Name, URL: c.URL, Logo: c.LogoURI, Policy: c.PolicyURI, Terms: c.TOSURI}
+}
+
+// renderPosting answers with a page that posts a form to a client. Its policy names no
+// form-action: browsers hold the redirects that follow a form to it as well, and where a
+// client sends people on to is not known here.
+func (s *Server) renderPosting(w http.ResponseWriter, page templates.FormPostPage) {
+	b := buffers.Get().(*bytes.Buffer)
+	b.Reset()
+	defer buffers.Put(b)
+	if err := s.Templates.Render(b, page); err != nil {
+		s.renderFailed(w, err)
+		return
+	}
+	s.writeWithPolicy(w, http.StatusOK, "default-src 'none'; style-src 'self' 'nonce-"+page.Nonce+"'; img-src 'self'; script-src 'nonce-"+page.Nonce+"'; base-uri 'none'; frame-ancestors 'none'", b.Bytes())
+}
