@@ -298,7 +298,12 @@ func TestFederatedSignIn(t *testing.T) {
 		t.Error("somebody else with the same name is signed in to the account")
 	}
 
-	// Nobody is signed in without the page that explains: it may be skipped.
+	// The application is remembered where nothing but the page that was left tells it.
+	b = s.browser()
+	b.signInAt(github, appOrigin+"/", "login/github", "ben").leadsTo("/account")
+	b.open("sessions").want(200, "The App")
+
+	// The page that explains may be skipped.
 	github.answer("/user", 0, "")
 	b = s.browser()
 	callback = github.approve(b.follow(appOrigin, query("login/github/auth", "redirect_uri", target)).want(302).location(), "ben")
@@ -1004,7 +1009,7 @@ func TestFederatedFormPost(t *testing.T) {
 
 				// Nothing else takes a form from there.
 				for _, path := range []string{
-					"login/github", "login/alpha", "login/github/auth", "login/github/return/x", "login/github/returns", "login/return", "logout", "delete", "account/name", "merge",
+					"login/github", "login/alpha", "login/github/auth", "login/github/return/x", "login/github/returns", "login/github/noreturn", "login/github/x/return", "login/return", "logout", "delete", "account/name", "merge",
 					"disconnect/alpha", "account/return", "sessions/remove", "login/alpha/../../delete", "login/github/return/../../alpha", "",
 				} {
 					b.submitFrom(github.http.URL+"/", path, fields...).wantError(403, "cross_site")
