@@ -341,7 +341,11 @@ func TestCancel(t *testing.T) {
 	b.click(`input[value=consent] + button`)
 	b.isIn()
 
-	b.click(`.card a[href*="login/orcid"]`)
+	// A link from elsewhere leads to a page that asks, not to the provider.
+	b.visit("login/orcid")
+	b.reads(`h1`, "Connect ORCID")
+	b.shot("asks")
+	b.click(`#depart`)
 	b.see(`input[name=login]`)
 	if where := b.location(); !strings.HasPrefix(where, orcid.issuer) {
 		t.Errorf("the form is at %s", where)
