@@ -124,13 +124,13 @@ func (o *office) want(wanted error, b *browser, provider, key string) attempt.At
 func TestTake(t *testing.T) {
 	o, b := newOffice(t), &browser{}
 	full := attempt.New("github")
-	full.User, full.Redirect, full.From, full.Kept = "u1", "https://app.example.org/?a=b#c", "https://app.example.org/", "token secret"
+	full.User, full.Fresh, full.Redirect, full.From, full.Kept = "u1", true, "https://app.example.org/?a=b#c", "https://app.example.org/", "token secret"
 	o.keep(b, full)
 	if diff := cmp.Diff(full, o.want(nil, b, "github", full.State)); diff != "" {
 		t.Errorf("what comes back (-want +got):\n%s", diff)
 	}
 	// Once; whoever comes again learns where it was to lead to, and nothing that opens anything.
-	rest := attempt.Attempt{Provider: "github", User: "u1", Redirect: full.Redirect, From: full.From}
+	rest := attempt.Attempt{Provider: "github", User: "u1", Fresh: true, Redirect: full.Redirect, From: full.From}
 	if diff := cmp.Diff(rest, o.want(attempt.ErrUsed, b, "github", full.State)); diff != "" {
 		t.Errorf("what comes back the second time (-want +got):\n%s", diff)
 	}
@@ -546,6 +546,9 @@ func TestVerdict(t *testing.T) {
 	} {
 		if got := (attempt.Attempt{User: tc.then}).Verdict(tc.now); got != tc.want {
 			t.Errorf("begun as %q, back as %q: got %d, want %d", tc.then, tc.now, got, tc.want)
+		}
+		if got := (attempt.Attempt{Fresh: true}).Verdict(tc.now); got != attempt.Admit {
+			t.Errorf("afresh, back as %q: got %d, want %d", tc.now, got, attempt.Admit)
 		}
 	}
 }
