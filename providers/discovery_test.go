@@ -421,18 +421,24 @@ func TestRun(t *testing.T) {
 			t.Errorf("health %+v", h)
 		}
 		expect(freshFor-time.Second, 12)
+		// After the next failure the waits are short again.
+		o.set(func() { o.instead[wellKnown] = http.NotFound })
+		expect(time.Second, 13)
+		o.set(func() { delete(o.instead, wellKnown) })
+		expect(firstRetry, 14)
+		expect(freshFor-time.Second, 14)
 
 		// What is fresh is not asked for again because the file was read.
 		if _, err := set.Reload(oidcConfig(t, oidcOptionsOf(o, nil))); err != nil {
 			t.Fatal(err)
 		}
-		expect(0, 12)
-		expect(time.Second, 13)
+		expect(0, 14)
+		expect(time.Second, 15)
 		// Another issuer is followed, and the old one is not asked any more.
 		if _, err := set.Reload(oidcConfig(t, oidcOptionsOf(o, object{"issuer": "https://op.example/other"}))); err != nil {
 			t.Fatal(err)
 		}
-		expect(time.Hour, 13)
+		expect(time.Hour, 15)
 		if n := o.count("/other" + wellKnown); n < 10 {
 			t.Errorf("the new issuer was asked %d times", n)
 		}

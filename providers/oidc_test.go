@@ -129,6 +129,27 @@ func TestOIDCAlgorithms(t *testing.T) {
 	}
 }
 
+// TestFits: a key that does not say what it is for serves only its own kind.
+func TestFits(t *testing.T) {
+	for _, kind := range []string{"RS256", "ES256", "ES384", "ES512", "EdDSA"} {
+		key, err := jwk.FromRaw(testKeys()[kind].Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for algorithm := range keyTypes {
+			want := algorithm == kind || kind == "RS256" && strings.Contains("RS PS", algorithm[:2])
+			if got := fits(key, algorithm); got != want {
+				t.Errorf("a key for %s fits %s: %v", kind, algorithm, got)
+			}
+		}
+		for _, algorithm := range []string{"none", "HS256", "", "RSA1_5"} {
+			if fits(key, algorithm) {
+				t.Errorf("a key for %s fits %q", kind, algorithm)
+			}
+		}
+	}
+}
+
 // TestIDTokens: what is wrong with an ID Token keeps people out.
 func TestIDTokens(t *testing.T) {
 	claim := func(name string, value any) func(*openIDProvider) {
@@ -180,6 +201,14 @@ func TestIDTokens(t *testing.T) {
 		{"unknown and critical", token(func(c object) string {
 			return signedJWT(c, "RS256", testKeys()["RS256"], object{"kid": "a", "crit": []string{"exp"}, "exp": 1})
 		}), "critical"},
+		{"key for encryption", func(o *openIDProvider) {
+			o.keys = append(o.keys, published(testKeys()["other"], object{"kid": "b", "use": "enc"}))
+			o.idToken = func(c object) string { return signedJWT(c, "RS256", testKeys()["other"], object{"kid": "b"}) }
+		}, "none of the issuer's keys"},
+		{"key for other operations", func(o *openIDProvider) {
+			o.keys = append(o.keys, published(testKeys()["other"], object{"kid": "b", "key_ops": []string{"wrapKey"}}))
+			o.idToken = func(c object) string { return signedJWT(c, "RS256", testKeys()["other"], object{"kid": "b"}) }
+		}, "none of the issuer's keys"},
 		{"weak key", func(o *openIDProvider) {
 			o.keys = append(o.keys, published(testKeys()["small"], object{"kid": "small"}))
 			o.idToken = func(c object) string { return signedJWT(c, "RS256", testKeys()["small"], object{"kid": "small"}) }
