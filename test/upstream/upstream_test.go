@@ -188,10 +188,12 @@ func TestSignIn(t *testing.T) {
 		two.to("library")
 		two.signInAt(u, "u-1906")
 		two.isIn()
-		// The provider has one session for both tabs, so its own page of the first is stale.
-		// Begun again there, the first tab comes to the same account.
-		one.visit("login/library")
+		// The form of the first is still open, and its login still good: for the same person.
+		one.fill(`input[name=login]`, "u-1906")
+		one.fill(`input[name=password]`, "any")
+		one.click(`.login-submit`)
 		one.isIn()
+		one.reads(`.message`, "You are signed in.")
 		two.hasIdentities(object{"library": object{"id": "u-1906", "name": "Grace Hopper", "username": "grace"}})
 	})
 }
@@ -399,17 +401,47 @@ func TestProviderAway(t *testing.T) {
 	u.start(t)
 	b.to("library")
 	b.signInAt(u, "u-1815")
-	// Keys are asked for every ten seconds at most: who comes earlier has to try again.
+	b.isInAtLast()
+	b.hasIdentities(object{"library": adaAtLibrary})
+}
+
+// TestKeysReplaced: a provider that has other keys from one moment to the next, although it
+// said nothing of them before.
+func TestKeysReplaced(t *testing.T) {
+	t.Parallel()
+	needAll(t)
+	s := newLoginServer(t)
+	u := startLibrary(t, s, nil)
+	s.start(t, []object{library(u, nil)})
+	b := newTab(t, s, "en")
+	b.to("library")
+	b.signInAt(u, "u-1815")
+	b.isIn()
+	user := b.hasIdentities(object{"library": adaAtLibrary})
+	b.signOut()
+	u.stop(t)
+	u.start(t)
+	b.to("library")
+	b.signInAt(u, "u-1815")
+	b.isInAtLast()
+	if again := b.hasIdentities(object{"library": adaAtLibrary}); again != user {
+		t.Errorf("another account with other keys: %s, then %s", user, again)
+	}
+}
+
+// isInAtLast is isIn for somebody who comes back from a provider with other keys. Those are
+// asked for every ten seconds at most: who comes earlier has to try again.
+func (b *tab) isInAtLast() {
+	b.t.Helper()
 	deadline := time.Now().Add(patience)
-	for b.see(`.message`); b.location() != s.base+"account"; b.see(`.message`) {
+	for b.see(`.message`); b.location() != b.server.base+"account"; b.see(`.message`) {
 		b.reads(`.message`, "The answer of State Library could not be used")
 		if time.Now().After(deadline) {
-			t.Fatal("the new keys are not taken")
+			b.t.Fatal("the new keys are not taken")
 		}
 		b.to("library")
 	}
 	b.isIn()
-	b.hasIdentities(object{"library": adaAtLibrary})
 }
 
 // TestSecondOpinion signs in at another implementation, with both usual algorithms.
