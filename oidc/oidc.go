@@ -15,12 +15,14 @@ import (
 	"encoding/base64"
 	"errors"
 	"log/slog"
+	"net/http"
 	"slices"
 	"time"
 
 	"login-server/clock"
 	"login-server/config"
 	"login-server/identity"
+	"login-server/internal/outbound"
 	"login-server/session"
 	"login-server/store"
 	"login-server/token"
@@ -38,6 +40,9 @@ type Options struct {
 	RefreshKeys [][]byte
 	Clock       clock.Clock
 	Log         *slog.Logger
+	// HTTP asks for what clients have an address of: keys, request objects, sectors, and
+	// takes logout tokens there. Nil is one that asks public servers only.
+	HTTP *http.Client
 
 	// Locales are the languages of our pages, as BCP 47 tags.
 	Locales []string
@@ -87,9 +92,23 @@ func Check(apps []config.Application, legacyFlows bool) error {
 	return err
 }
 
+// Addresses are those that the operator has written in the entries of clients, for
+// outbound.Options.
+func Addresses(apps []config.Application) []string {
+	var list []string
+	for _, app := range apps {
+		list = append(list, app.JWKSURI, app.SectorIdentifierURI, app.BackchannelLogoutURI)
+		list = append(list, app.RequestURIs...)
+	}
+	return list
+}
+
 // New returns the provider for the clients of apps. An error about those is a
 // *config.Problems.
 func New(ctx context.Context, apps []config.Application, o Options) (*Provider, error) {
+	if o.HTTP == nil {
+		o.HTTP = outbound.New(outbound.Options{})
+	}
 	p := &Provider{
 		o:        o,
 		grants:   store.NewCollection(o.Store, "grant", grant.index),

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"login-server/internal/outbound"
 	"login-server/oidc"
 	"login-server/templates"
 	"login-server/token"
@@ -34,6 +35,9 @@ func (s *Server) newOpenID() (*oidc.Provider, error) {
 	}
 	return oidc.New(context.Background(), cfg.Applications, oidc.Options{
 		Issuer: strings.TrimSuffix(cfg.BaseURL.String(), "/"), Store: s.Store, Users: s.Users, Sessions: s.Sessions, Tokens: s.Tokens,
+		HTTP: outbound.New(outbound.Options{
+			Loopback: !cfg.Production(), Trusted: oidc.Addresses(cfg.Applications), Version: s.Version,
+		}),
 		RefreshKeys: keys, Clock: s.Clock, Log: s.Log, Locales: locales, LegacyFlows: cfg.LegacyFlows,
 		AccessTokenLife: cfg.AccessTokenLife, RefreshIdle: cfg.RefreshIdle, RefreshLife: cfg.RefreshLife,
 	})
