@@ -26,6 +26,8 @@ type CookieOptions struct {
 	CrossSite bool
 	// Keys authenticate the cookie's value: the first signs, all verify.
 	Keys [][]byte
+	// State gives browsers a second cookie that scripts can read: see StateCookie.
+	State bool
 }
 
 // cookie reads and writes the session cookie. securecookie authenticates the
@@ -189,8 +191,12 @@ func (m *Manager) Welcome(ctx context.Context, w http.ResponseWriter, v Visit) (
 		// A cookie set now could take the place of the one that was set elsewhere.
 		return v, nil
 	}
+	stale := v.Stale
 	if v.Handle == "" {
 		v = Visit{Handle: NewHandle()}
+	}
+	if stale {
+		m.setState(w, signedOutState)
 	}
 	v.Issued = now
 	return v, m.cookie.set(w, content{kind: kindAnonymous, issued: now, handle: v.Handle})
@@ -206,6 +212,7 @@ func (m *Manager) Roll(ctx context.Context, w http.ResponseWriter, v Visit) erro
 	if err != nil || !rolled {
 		return err
 	}
+	m.setState(w, m.BrowserState(*v.Session))
 	return m.cookie.set(w, content{kind: kindSession, issued: m.now(), handle: v.Handle, secret: v.secret})
 }
 
@@ -230,6 +237,7 @@ func (m *Manager) SignIn(ctx context.Context, w http.ResponseWriter, v Visit, l 
 	if err != nil {
 		return Session{}, err
 	}
+	m.setState(w, m.BrowserState(s))
 	return s, m.cookie.set(w, content{kind: kindSession, issued: m.now(), handle: s.Handle, secret: secret})
 }
 
@@ -246,6 +254,8 @@ func (m *Manager) SignOut(ctx context.Context, w http.ResponseWriter, v Visit) e
 	if err := m.cookie.set(w, content{kind: kindAnonymous, issued: m.now(), handle: v.Handle}); err != nil {
 		return err
 	}
+	m.setState(w, signedOutState)
 	m.wrote(v.Handle, false)
+	m.ended(ctx, *v.Session)
 	return nil
 }

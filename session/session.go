@@ -77,6 +77,7 @@ type Manager struct {
 	lifetime time.Duration
 	now      func() time.Time
 	changed  func(handle string, removed bool)
+	ended    func(context.Context, Session)
 }
 
 // Options are what a Manager needs beside the store.
@@ -89,6 +90,9 @@ type Options struct {
 	// know of; removed tells that it was ended from elsewhere, not by signing out.
 	// nil is allowed.
 	Changed func(handle string, removed bool)
+	// Ended is told of a session that somebody has ended, after that is written. Of
+	// those that expire nobody is told. nil is allowed.
+	Ended func(context.Context, Session)
 	// CacheSize and CacheAge bound what is kept in memory.
 	CacheSize int
 	CacheAge  time.Duration
@@ -98,6 +102,9 @@ type Options struct {
 func NewManager(engine store.Engine, o Options) *Manager {
 	if o.Changed == nil {
 		o.Changed = func(string, bool) {}
+	}
+	if o.Ended == nil {
+		o.Ended = func(context.Context, Session) {}
 	}
 	return &Manager{
 		sessions: store.NewCollection(engine, "session", func(s Session) store.Index {
@@ -111,6 +118,7 @@ func NewManager(engine store.Engine, o Options) *Manager {
 		lifetime: o.Lifetime,
 		now:      o.Now,
 		changed:  o.Changed,
+		ended:    o.Ended,
 	}
 }
 
@@ -297,6 +305,7 @@ func (m *Manager) Remove(ctx context.Context, handle string, userIDs ...string) 
 				return err
 			}
 			m.wrote(handle, true)
+			m.ended(ctx, item.Value)
 			return nil
 		}
 	}
@@ -373,6 +382,7 @@ func (m *Manager) RemoveAll(ctx context.Context, keep string, userIDs ...string)
 			return gone, err
 		}
 		m.wrote(s.Handle, true)
+		m.ended(ctx, s)
 		gone = append(gone, s.Handle)
 	}
 	return gone, nil
