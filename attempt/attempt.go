@@ -61,8 +61,8 @@ type Attempt struct {
 	// User is the id of the account that was signed in when the login began, to which
 	// the identity is to be linked; empty: it is to sign somebody in.
 	User string
-	// Fresh: somebody who may be signed in is to prove who they are; they are signed in then,
-	// whoever was before, and nothing is linked.
+	// Fresh: whoever is signed in is to prove who they are. If it is somebody else they take
+	// the place; nothing is linked.
 	Fresh bool
 	// Redirect and From say where the login leads to; see web.destination.
 	Redirect, From string
@@ -97,13 +97,10 @@ const (
 // when the login began. Where that account was merged into another, the caller has
 // put the other in place of User.
 func (a Attempt) Verdict(now string) Verdict {
-	if a.Fresh {
+	switch {
+	case now == a.User, now == "" && a.Fresh:
 		return Admit
-	}
-	switch now {
-	case a.User:
-		return Admit
-	case "":
+	case now == "":
 		return SignedOut
 	}
 	return SomebodyElse

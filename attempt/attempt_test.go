@@ -537,18 +537,19 @@ func TestVerdict(t *testing.T) {
 	for _, tc := range []struct {
 		then, now string
 		want      attempt.Verdict
+		fresh     attempt.Verdict
 	}{
-		{"", "", attempt.Admit},
-		{"ada", "ada", attempt.Admit},
-		{"ada", "", attempt.SignedOut},
-		{"ada", "ben", attempt.SomebodyElse},
-		{"", "ben", attempt.SomebodyElse},
+		{"", "", attempt.Admit, attempt.Admit},
+		{"ada", "ada", attempt.Admit, attempt.Admit},
+		{"ada", "", attempt.SignedOut, attempt.Admit},
+		{"ada", "ben", attempt.SomebodyElse, attempt.SomebodyElse},
+		{"", "ben", attempt.SomebodyElse, attempt.SomebodyElse},
 	} {
 		if got := (attempt.Attempt{User: tc.then}).Verdict(tc.now); got != tc.want {
 			t.Errorf("begun as %q, back as %q: got %d, want %d", tc.then, tc.now, got, tc.want)
 		}
-		if got := (attempt.Attempt{Fresh: true}).Verdict(tc.now); got != attempt.Admit {
-			t.Errorf("afresh, back as %q: got %d, want %d", tc.now, got, attempt.Admit)
+		if got := (attempt.Attempt{User: tc.then, Fresh: true}).Verdict(tc.now); got != tc.fresh {
+			t.Errorf("begun afresh as %q, back as %q: got %d, want %d", tc.then, tc.now, got, tc.fresh)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"net/url"
 	"slices"
@@ -63,32 +64,87 @@ type interaction struct {
 	Client  string    `json:"client"`
 	Request request   `json:"request"`
 	Began   time.Time `json:"began"`
+	// SignedIn is when the person who was there at the beginning had signed in; zero if
+	// nobody was there.
+	SignedIn time.Time `json:"signedIn,omitzero"`
+	// Before is the sign-in that was there when the request came: only another one has been
+	// made for it.
+	Before string `json:"before,omitempty"`
+	// Postponed: nobody has looked yet who is signed in.
+	Postponed bool `json:"postponed,omitempty"`
 	// Chosen is the session, with its beginning, whose person has chosen to go on, and
 	// Allowed that whose person has consented.
 	Chosen  string `json:"chosen,omitempty"`
 	Allowed string `json:"allowed,omitempty"`
-	// Pushed is the request_uri that the request came by; it is spent with the answer.
+	// Pushed is the id of the pushed request that it is; it is spent with the answer.
 	Pushed string `json:"pushed,omitempty"`
 }
 
 func (i interaction) index() store.Index { return store.Index{Expires: i.Began.Add(interactionLife)} }
 
-// mark names a session of a person for as long as that person is signed in in it.
+// signIn names the latest sign-in of a session: the secret changes with each. It is empty
+// for nobody.
+func (w *Person) signIn() string {
+	if w == nil {
+		return ""
+	}
+	return hex.EncodeToString(w.Session.Secret[:8])
+}
+
+// mark names somebody in a session, for as long as they are signed in in it.
 func (w *Person) mark() string {
-	return w.Session.Handle + " " + w.Session.Created.UTC().Format(time.RFC3339Nano)
+	return w.Session.Handle + " " + w.Session.Created.UTC().Format(time.RFC3339Nano) + " " + w.Account.ID
+}
+
+// anew tells whether somebody has signed in since the request came: they have done what
+// prompt and max_age want. A sign-in in the moment of the request is told from the one
+// before it by not being the same.
+func (i *interaction) anew(who *Person) bool {
+	return who != nil && !who.Session.AuthTime.Before(i.Began) && !who.Session.AuthTime.Equal(i.SignedIn)
 }
 
 // Authorize begins an authorization request. who is nil when nobody is signed in.
 func (p *Provider) Authorize(ctx context.Context, values url.Values, who *Person) (Step, error) {
-	values, pushed, err := p.expand(ctx, values)
+	i, err := p.begin(ctx, values)
 	if err != nil {
 		return p.stepOf(err)
+	}
+	if who != nil {
+		i.SignedIn = who.Session.AuthTime
+	}
+	return p.advance(ctx, "", i, who)
+}
+
+// Postpone begins an authorization request of which it is not known yet who is signed in:
+// it goes on with Resume, whose question is asked there, so that Task says nothing.
+func (p *Provider) Postpone(ctx context.Context, values url.Values) (Step, error) {
+	i, err := p.begin(ctx, values)
+	if err != nil {
+		return p.stepOf(err)
+	}
+	i.Postponed = true
+	id, err := p.wait(ctx, i)
+	if err != nil {
+		return Step{}, err
+	}
+	a := i.ask(id, SignIn)
+	return Step{Ask: &a}, nil
+}
+
+// begin reads and checks a request.
+func (p *Provider) begin(ctx context.Context, values url.Values) (interaction, error) {
+	values, pushed, err := p.expand(ctx, values)
+	if err != nil {
+		return interaction{}, err
 	}
 	r, err := p.parse(ctx, values)
 	if err != nil {
-		return p.stepOf(err)
+		return interaction{}, err
 	}
-	return p.advance(ctx, "", interaction{Client: r.client.ClientID, Request: *r, Began: p.o.Clock.Now(), Pushed: pushed}, who)
+	if pushed.KeyThumbprint != "" {
+		r.KeyThumbprint = pushed.KeyThumbprint
+	}
+	return interaction{Client: r.client.ClientID, Request: *r, Began: p.o.Clock.Now(), Pushed: pushed.id}, nil
 }
 
 // Resume goes on with a request after the person has done what was asked for.
@@ -96,6 +152,16 @@ func (p *Provider) Resume(ctx context.Context, id string, who *Person) (Step, er
 	i, err := p.interaction(ctx, id)
 	if err != nil {
 		return p.stepOf(err)
+	}
+	if i.Postponed {
+		// From now on a sign-in counts as one for this request.
+		i.Postponed = false
+		if who != nil {
+			i.SignedIn = who.Session.AuthTime
+		}
+		if err := p.keep(ctx, id, i); err != nil {
+			return p.stepOf(err)
+		}
 	}
 	return p.advance(ctx, id, i, who)
 }
@@ -114,34 +180,48 @@ func (p *Provider) Waiting(ctx context.Context, id string) (Ask, bool, error) {
 }
 
 // Decide takes the answer of the person to what they were asked: to go on as who they
-// are (Choose), or to let the client have what it asks for (Consent).
+// are (Choose), or to let the client have what it asks for (Consent). An answer to what
+// is not the question any more is none: the person is asked what is.
 func (p *Provider) Decide(ctx context.Context, id string, task Task, allow bool, who *Person) (Step, error) {
 	i, err := p.interaction(ctx, id)
 	if err != nil {
 		return p.stepOf(err)
 	}
-	switch {
-	case !allow:
-		p.forget(ctx, id, i)
+	question, _, err := p.question(ctx, &i, who)
+	if err != nil {
+		return Step{}, err
+	}
+	if question == nil || question.Task != task || who == nil {
+		return p.advance(ctx, id, i, who)
+	}
+	if !allow {
+		if err := p.spend(ctx, id, i); err != nil {
+			return p.stepOf(err)
+		}
 		return p.told(&i.Request, fail("access_denied", "The person has said no."))
-	case who == nil:
-	case task == Choose:
+	}
+	switch task {
+	case Choose:
 		i.Chosen = who.mark()
-	case task == Consent:
+	case Consent:
 		i.Allowed = who.mark()
 		if err := p.consented(ctx, who, &i.Request); err != nil {
 			return Step{}, err
 		}
 	}
-	item, err := p.pending.Get(ctx, id)
-	if err != nil {
-		return p.stepOf(gone(err))
-	}
-	item.Value = i
-	if _, err := p.pending.Replace(ctx, item); err != nil && !errors.Is(err, store.ErrConflict) {
-		return p.stepOf(gone(err))
+	if err := p.keep(ctx, id, i); err != nil {
+		return p.stepOf(err)
 	}
 	return p.advance(ctx, id, i, who)
+}
+
+// keep writes what the person has done.
+func (p *Provider) keep(ctx context.Context, id string, i interaction) error {
+	_, err := p.pending.Update(ctx, id, func(stored *interaction) error {
+		*stored = i
+		return nil
+	})
+	return gone(err)
 }
 
 func gone(err error) error {
@@ -160,12 +240,22 @@ func (p *Provider) interaction(ctx context.Context, id string) (interaction, err
 	if i.Request.client, err = p.clients.get(ctx, i.Client); errors.Is(err, errUnknownClient) {
 		return i, &requestError{err: fail("invalid_client", "This client does not exist any more.")}
 	}
-	return i, err
+	if err != nil {
+		return i, err
+	}
+	if uri, ok := i.Request.client.redirectURI(i.Request.GivenURI); !ok || uri != i.Request.RedirectURI {
+		return i, &requestError{err: invalidRequest("The redirect_uri is not one that this client has registered any more.")}
+	}
+	return i, nil
 }
 
 func (i *interaction) ask(id string, task Task) Ask {
 	r := &i.Request
-	return Ask{Task: task, Interaction: id, Client: r.client, LoginHint: r.LoginHint, UILocales: r.UILocales, ACRValues: r.ACRValues}
+	a := Ask{Task: task, Interaction: id, Client: r.client, LoginHint: r.LoginHint, UILocales: r.UILocales, ACRValues: r.essentialACR()}
+	if a.ACRValues == nil {
+		a.ACRValues = r.ACRValues
+	}
+	return a
 }
 
 // stepOf makes a step of an error.
@@ -185,71 +275,74 @@ func (p *Provider) told(r *request, e *Error) (Step, error) {
 	return Step{Answer: &a}, err
 }
 
-// advance finds out what is missing, and answers the client when nothing is.
-func (p *Provider) advance(ctx context.Context, id string, i interaction, who *Person) (Step, error) {
-	r, now := &i.Request, p.o.Clock.Now()
-	ask := func(a Ask, e *Error) (Step, error) {
-		if r.prompts("none") {
-			return p.told(r, e)
-		}
-		var err error
-		if id == "" {
-			if id, err = p.wait(ctx, i); err != nil {
-				return Step{}, err
-			}
-		}
-		a.Interaction = id
-		return Step{Ask: &a}, nil
+// question is what the person has to be asked before the client gets its answer; nil if
+// nothing is missing. With it comes the error that tells the client of it where nobody
+// may be asked (prompt=none). Without a question, an error is what the client is told.
+func (p *Provider) question(ctx context.Context, i *interaction, who *Person) (*Ask, *Error, error) {
+	r := &i.Request
+	asked := func(task Task, fresh bool, e *Error) (*Ask, *Error, error) {
+		a := i.ask("", task)
+		a.Fresh = fresh
+		return &a, e, nil
 	}
-	// Whoever has signed in for this very request has done what prompt wants.
-	anew := who != nil && who.Session.AuthTime.After(i.Began)
-	chosen := who != nil && i.Chosen == who.mark()
-	loginRequired := fail("login_required", "Nobody is signed in.")
-	switch {
-	case who == nil:
-		return ask(i.ask(id, SignIn), loginRequired)
-	case r.prompts("login") && !anew, r.tooOld(who.Session.AuthTime, now) && !anew:
-		a := i.ask(id, SignIn)
-		a.Fresh = true
-		return ask(a, loginRequired)
-	case r.prompts("select_account") && !anew && !chosen:
-		return ask(i.ask(id, Choose), fail("account_selection_required", "The person has to choose an account."))
+	if who == nil {
+		return asked(SignIn, false, fail("login_required", "Nobody is signed in."))
 	}
-	subject := p.subject(r.client, who.Account.ID)
-	if want := r.wantedSubject(); want != "" && want != subject {
-		return p.told(r, fail("login_required", "Somebody else is signed in."))
+	anew := i.anew(who)
+	if !anew && (r.prompts("login") || r.tooOld(who.Session.AuthTime, p.o.Clock.Now())) {
+		return asked(SignIn, true, fail("login_required", "The person has to sign in anew."))
 	}
-	if r.IDTokenHint != "" {
-		if hinted, err := p.hintedSubject(r.client, r.IDTokenHint); err != nil || hinted != subject {
-			if r.prompts("none") || anew || err != nil {
-				return p.told(r, fail("login_required", "Somebody else is signed in."))
-			}
-			a := i.ask(id, SignIn)
-			a.Fresh = true
-			return ask(a, loginRequired)
+	if r.prompts("select_account") && !anew && i.Chosen != who.mark() {
+		return asked(Choose, false, fail("account_selection_required", "The person has to choose an account."))
+	}
+	if !r.wants(p.subject(r.client, who.Account.ID)) {
+		e := fail("login_required", "Somebody else is signed in.")
+		if anew {
+			return nil, e, nil
 		}
+		return asked(SignIn, true, e)
+	}
+	if essential := r.essentialACR(); essential != nil && !slices.Contains(essential, acrOf(who.Session)) {
+		if anew {
+			return nil, unmetACR(), nil
+		}
+		return asked(SignIn, true, fail("login_required", "The person has to sign in in another way."))
 	}
 	missing, err := p.missingConsent(ctx, who, r)
 	if err != nil {
-		return Step{}, err
+		return nil, nil, err
 	}
 	if i.Allowed != who.mark() && (len(missing) > 0 || r.prompts("consent")) {
-		a := i.ask(id, Consent)
+		a := i.ask("", Consent)
 		a.Scopes = r.consentScopes()
-		return ask(a, fail("consent_required", "The person has to consent."))
+		return &a, fail("consent_required", "The person has to consent."), nil
 	}
-	// Of two answers to one request one gets the code.
-	if id != "" {
-		if err := p.pending.Delete(ctx, id); err != nil {
-			return p.stepOf(gone(err))
+	return nil, nil, nil
+}
+
+// advance asks for what is missing, and answers the client when nothing is.
+func (p *Provider) advance(ctx context.Context, id string, i interaction, who *Person) (Step, error) {
+	r := &i.Request
+	ask, e, err := p.question(ctx, &i, who)
+	switch {
+	case err != nil:
+		return Step{}, err
+	case ask != nil && !r.prompts("none"):
+		if ask.Interaction = id; id == "" {
+			if ask.Interaction, err = p.wait(ctx, i); err != nil {
+				return Step{}, err
+			}
 		}
+		return Step{Ask: ask}, nil
 	}
-	if i.Pushed != "" {
-		if err := p.spendPushed(ctx, i.Pushed); err != nil {
-			return p.stepOf(err)
-		}
+	// Of two answers to one request one is given.
+	if err := p.spend(ctx, id, i); err != nil {
+		return p.stepOf(err)
 	}
-	parameters, err := p.issue(ctx, r, who, subject)
+	if e != nil {
+		return p.told(r, e)
+	}
+	parameters, err := p.issue(ctx, r, who, p.subject(r.client, who.Account.ID))
 	if e, ok := errors.AsType[*Error](err); ok {
 		return p.told(r, e)
 	}
@@ -260,20 +353,24 @@ func (p *Provider) advance(ctx context.Context, id string, i interaction, who *P
 	return Step{Answer: &a}, err
 }
 
+// spend ends a request, so that it can be answered: once.
+func (p *Provider) spend(ctx context.Context, id string, i interaction) error {
+	if i.Pushed != "" {
+		if err := p.spendPushed(ctx, i.Pushed); err != nil {
+			return err
+		}
+	}
+	if id == "" {
+		return nil
+	}
+	return gone(p.pending.Delete(ctx, id))
+}
+
 // wait keeps a request until the person has done something.
 func (p *Provider) wait(ctx context.Context, i interaction) (string, error) {
 	id := random()
 	_, err := p.pending.Insert(ctx, id, i)
 	return id, err
-}
-
-func (p *Provider) forget(ctx context.Context, id string, i interaction) {
-	if err := p.pending.Delete(ctx, id); err != nil && !errors.Is(err, store.ErrNotFound) {
-		p.o.Log.Warn("authorization request stays until it expires", "err", err)
-	}
-	if i.Pushed != "" {
-		_ = p.spendPushed(ctx, i.Pushed)
-	}
 }
 
 // issue gives the client what it has asked for: a grant, and its code or tokens.
@@ -304,6 +401,9 @@ func (p *Provider) issue(ctx context.Context, r *request, who *Person, subject s
 	}
 	if state := p.sessionState(r, who); state != "" {
 		parameters.Set("session_state", state)
+	}
+	if err := p.logouts.joins(ctx, r.client, g); err != nil {
+		return nil, err
 	}
 	if _, err := p.grants.Insert(ctx, g.ID, *g); err != nil {
 		return nil, err

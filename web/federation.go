@@ -135,7 +135,7 @@ func (s *Server) sendOff(w http.ResponseWriter, r *http.Request, p *providers.Pr
 	}
 	a := attempt.New(p.ID)
 	a.Redirect, a.From, a.Fresh = d.redirect, d.from, d.fresh
-	if v.account != nil && !d.fresh {
+	if v.account != nil {
 		a.User = v.account.ID
 	}
 	departure, err := p.Website.Begin(r.Context(), s.loginAt(p, a, s.language(r)))

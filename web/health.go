@@ -124,9 +124,10 @@ func (m metrics) request(status int, took time.Duration) {
 
 func (m metrics) login(provider string, err error) {
 	result := "ok"
-	if errors.Is(err, providers.ErrRefused) {
+	switch {
+	case errors.Is(err, providers.ErrRefused), errors.Is(err, providers.ErrCancelled):
 		result = "refused"
-	} else if err != nil {
+	case err != nil:
 		result = "failed"
 	}
 	m.logins.WithLabelValues(provider, result).Inc()

@@ -98,9 +98,10 @@ type server struct {
 }
 
 type options struct {
-	env       map[string]string
-	providers string
-	dev       bool
+	env          map[string]string
+	providers    string
+	applications string
+	dev          bool
 	// outside is a proxy in front of the server.
 	outside func(http.Handler) http.Handler
 }
@@ -110,6 +111,9 @@ type option func(*options)
 
 // env sets a setting.
 func env(name, value string) option { return func(o *options) { o.env[name] = value } }
+
+// applications is applications.json.
+func applications(text string) option { return func(o *options) { o.applications = text } }
 
 // newServer starts a server. It ends with the test.
 func newServer(t *testing.T, opts ...option) *server {
@@ -123,8 +127,9 @@ func newServer(t *testing.T, opts ...option) *server {
 		clock: clock.NewFake(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)),
 		log:   &logBuffer{out: t.Output()},
 		options: options{
-			providers: testProviders,
-			outside:   func(h http.Handler) http.Handler { return h },
+			providers:    testProviders,
+			applications: testApplications,
+			outside:      func(h http.Handler) http.Handler { return h },
 			env: map[string]string{
 				"NODE_ENV":             "test",
 				"BASE_URL":             "http://localhost:3004/",
@@ -145,7 +150,7 @@ func newServer(t *testing.T, opts ...option) *server {
 	}
 	home := t.TempDir()
 	s.write(home, "providers.json", s.options.providers, 0o600)
-	s.write(home, "applications.json", testApplications, 0o600)
+	s.write(home, "applications.json", s.options.applications, 0o600)
 	script, err := os.ReadFile("testdata/script.sh")
 	if err != nil {
 		t.Fatal(err)
