@@ -93,6 +93,9 @@ func (p *Provider) Endpoints() map[string]http.Handler {
 		"GET " + PathUserInfo:    p.UserInfo(),
 		"POST " + PathUserInfo:   p.UserInfo(),
 	}
+	if p.o.Sessions.StateCookie() != "" {
+		endpoints["GET "+PathCheckSession] = p.CheckSession()
+	}
 	if configuration, err := p.Configuration(); err == nil {
 		endpoints["GET "+PathConfiguration] = configuration
 		endpoints["GET "+PathServer] = configuration

@@ -96,9 +96,12 @@ func newHouse(t *testing.T, entries ...string) *house {
 		BaseURL: issuer + "/", Now: h.clock.Now, CacheSize: 100, CacheAge: 5 * time.Second,
 		NewID: func() string { h.ids++; return fmt.Sprintf("00000000-0000-4000-8000-%012d", h.ids) },
 	})
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	logouts := NewLogouts(engine, h.clock, log)
 	h.sessions = session.NewManager(engine, session.Options{
-		Cookie:   session.CookieOptions{Installation: issuer, Secure: true, Keys: [][]byte{bytes.Repeat([]byte{1}, 32)}},
+		Cookie:   session.CookieOptions{Installation: issuer, Secure: true, Keys: [][]byte{bytes.Repeat([]byte{1}, 32)}, State: true},
 		Lifetime: 30 * 24 * time.Hour, Now: h.clock.Now, CacheSize: 100, CacheAge: 5 * time.Second,
+		Ended: logouts.Ended,
 	})
 	if h.tokens, err = token.NewManager(t.Context(), engine, token.Options{
 		PrivateKeyPath: private, PublicKeyPath: public, Algorithm: "RS256", ExpiresIn: 2 * time.Minute, Now: h.clock.Now,
@@ -116,7 +119,8 @@ func newHouse(t *testing.T, entries ...string) *house {
 	h.Provider, err = New(t.Context(), apps, Options{
 		Issuer: issuer, Store: engine, Users: h.users, Sessions: h.sessions, Tokens: h.tokens, Clock: h.clock,
 		RefreshKeys:     [][]byte{bytes.Repeat([]byte{2}, 32)},
-		Log:             slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Log:             log,
+		Logouts:         logouts,
 		AccessTokenLife: 10 * time.Minute, RefreshIdle: 14 * 24 * time.Hour, RefreshLife: 90 * 24 * time.Hour,
 	})
 	if err != nil {

@@ -44,6 +44,10 @@ type Options struct {
 	// takes logout tokens there. Nil is one that asks public servers only.
 	HTTP *http.Client
 
+	// Logouts are told of ends of sessions; nil: there is nobody who tells of them, and
+	// they are found a little later.
+	Logouts *Logouts
+
 	// Locales are the languages of our pages, as BCP 47 tags.
 	Locales []string
 
@@ -80,6 +84,7 @@ type Provider struct {
 	cache    *store.Cache[store.Item[grant]]
 	pending  *store.Collection[interaction]
 	consents *store.Collection[consent]
+	logouts  *Logouts
 	// salt is what pairwise subjects are computed with; it never changes.
 	salt []byte
 	// verified are the claims of access tokens whose signature was checked.
@@ -109,8 +114,12 @@ func New(ctx context.Context, apps []config.Application, o Options) (*Provider, 
 	if o.HTTP == nil {
 		o.HTTP = outbound.New(outbound.Options{})
 	}
+	if o.Logouts == nil {
+		o.Logouts = NewLogouts(o.Store, o.Clock, o.Log)
+	}
 	p := &Provider{
 		o:        o,
+		logouts:  o.Logouts,
 		grants:   store.NewCollection(o.Store, "grant", grant.index),
 		cache:    store.NewCache[store.Item[grant]](100_000, 5*time.Second, o.Clock.Now),
 		pending:  store.NewCollection(o.Store, "authorization", interaction.index),

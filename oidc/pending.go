@@ -16,10 +16,6 @@ func (p *Provider) expand(_ context.Context, values url.Values) (url.Values, str
 
 func (p *Provider) spendPushed(context.Context, string) error { return nil }
 
-func (p *Provider) hintedSubject(*Client, string) (string, error) { return "", nil }
-
-func (p *Provider) sessionState(*request, *Person) string { return "" }
-
 // proofOf returns the thumbprint of the key that tokens are bound to; see dpop.go.
 func (p *Provider) proofOf(_ context.Context, _ *http.Request, _ *Client, bound, _ string) (string, error) {
 	return bound, nil
@@ -39,4 +35,6 @@ func (p *Provider) exchange(context.Context, *Client, *http.Request, url.Values)
 	return nil, fail("unsupported_grant_type", "The grant_type is not supported.")
 }
 
-func (p *Provider) extendMetadata(map[string]any, func(string) string) {}
+func (p *Provider) extendMetadata(m map[string]any, at func(string) string) {
+	p.logoutMetadata(m, at)
+}
