@@ -41,7 +41,6 @@ type metadata struct {
 type discovered struct {
 	metadata
 	keys keySet
-	at   time.Time
 }
 
 // place is where an OpenID Provider is: the issuer, and those endpoints for which the
@@ -64,7 +63,7 @@ type discovery struct {
 	latest *discovered // nil: nothing yet
 	asking *asking     // nil: nobody is
 	asked  time.Time   // when it was last begun
-	down   bool        // the latest attempt failed, and that was logged
+	failed error       // of the latest attempt, which was logged
 }
 
 // asking is one request for metadata and keys, for all who wait for it.
@@ -145,12 +144,12 @@ func (d *discovery) ask(ctx context.Context, a *asking) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
-	case err != nil && !d.down:
+	case err != nil && d.failed == nil:
 		d.log.WarnContext(ctx, "OpenID Provider is not available", "provider", d.provider, "issuer", d.issuer, "err", err)
-	case err == nil && d.down:
+	case err == nil && d.failed != nil:
 		d.log.InfoContext(ctx, "OpenID Provider is available again", "provider", d.provider, "issuer", d.issuer)
 	}
-	d.down = err != nil
+	d.failed = err
 	if err == nil {
 		d.latest = found
 	}
@@ -161,7 +160,7 @@ func (d *discovery) ask(ctx context.Context, a *asking) {
 // fetch reads metadata and keys.
 func (d *discovery) fetch(ctx context.Context) (found *discovered, err error) {
 	defer recovered(&err)
-	found = &discovered{at: d.clock.Now()}
+	found = new(discovered)
 	address := strings.TrimSuffix(d.issuer, "/") + "/.well-known/openid-configuration" // Discovery, 4.1
 	here, located := d.reach.locating(ctx, address)
 	if err := fetch(here, d.client, address, "", &found.metadata); err != nil {
@@ -253,10 +252,10 @@ func (m *metadata) signingAlgorithms() []string {
 	return algorithms
 }
 
-// age is how long ago what is known was asked for; nothing is as old as can be.
-func (d *discovery) age() time.Duration {
-	if known := d.known(); known != nil {
-		return d.clock.Now().Sub(known.at)
-	}
-	return freshFor
+// latestAttempt is when the provider was last asked, and how that went; ok is false as
+// long as it never was.
+func (d *discovery) latestAttempt() (at time.Time, ok bool, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.asked, d.latest != nil || d.failed != nil, d.failed
 }

@@ -420,6 +420,9 @@ func TestRun(t *testing.T) {
 			t.Fatal(err)
 		}
 		expect(0, 14)
+		if again, _ := set.Get("p"); !again.Health().Up {
+			t.Error("that the provider is up is forgotten")
+		}
 		expect(time.Second, 15)
 		// Another issuer is followed, and the old one is not asked any more.
 		if _, err := set.Reload(oidcConfig(t, oidcOptionsOf(o, object{"issuer": "https://op.example/other"}))); err != nil {

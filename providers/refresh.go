@@ -40,15 +40,9 @@ func (s *Set) keepFresh(ctx context.Context, g *generation) {
 }
 
 func (s *Set) keepProvider(ctx context.Context, p *Provider) {
+	var wait time.Duration
 	retry := firstRetry
-	for wait := freshFor - p.discovery.age(); ; {
-		if wait > 0 && !s.pause(ctx, wait) {
-			return
-		}
-		err := p.discovery.refresh(ctx)
-		if ctx.Err() != nil {
-			return
-		}
+	note := func(at time.Time, err error) {
 		wait = freshFor
 		if err != nil {
 			wait, retry = retry, min(2*retry, lastRetry)
@@ -58,7 +52,22 @@ func (s *Set) keepProvider(ctx context.Context, p *Provider) {
 		} else {
 			retry = firstRetry
 		}
-		p.health.note(s.deps.Clock.Now(), err)
+		p.health.note(at, err)
+	}
+	// What is known already was found out for a login, or before providers.json was read anew.
+	if at, ok, err := p.discovery.latestAttempt(); ok {
+		note(at, err)
+		wait -= s.deps.Clock.Now().Sub(at)
+	}
+	for {
+		if wait > 0 && !s.pause(ctx, wait) {
+			return
+		}
+		err := p.discovery.refresh(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		note(s.deps.Clock.Now(), err)
 	}
 }
 
