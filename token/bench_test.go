@@ -3,6 +3,9 @@ package token_test
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
@@ -66,6 +69,83 @@ func BenchmarkSign(b *testing.B) {
 	b.ReportMetric(float64(median(signed))/float64(median(bare)), "ratio")
 	b.ReportMetric(float64(median(bare)), "bare-ns")
 	b.ReportMetric(float64(median(signed)), "token-ns")
+}
+
+// BenchmarkJWT compares SignJWT and VerifyJWT with the bare operation of the standard
+// library on the same input, digest included.
+func BenchmarkJWT(b *testing.B) {
+	h := newHouse(b)
+	m := h.manager("RS256")
+	claims := []byte(`{"iss":"https://login.example.org","sub":"c0c1914a","aud":"app","iat":1772366400,"exp":1772367000,"sid":"` + strings.Repeat("s", 43) + `","jti":"` + strings.Repeat("t", 86) + `"}`)
+	for _, algorithm := range m.Algorithms() {
+		b.Run(algorithm, func(b *testing.B) {
+			signed, err := m.SignJWT(algorithm, "at+jwt", claims)
+			if err != nil {
+				b.Fatal(err)
+			}
+			input := []byte(signed[:strings.LastIndex(signed, ".")])
+			key, err := token.NewKeyOf(algorithm)
+			if err != nil {
+				b.Fatal(err)
+			}
+			sign, verify := bare(b, algorithm, key)
+			signature := sign(input)
+			var plainSign, ownSign, plainVerify, ownVerify []time.Duration
+			for b.Loop() {
+				t0 := time.Now()
+				sign(input)
+				t1 := time.Now()
+				if _, err := m.SignJWT(algorithm, "at+jwt", claims); err != nil {
+					b.Fatal(err)
+				}
+				t2 := time.Now()
+				if !verify(input, signature) {
+					b.Fatal("the bare signature is wrong")
+				}
+				t3 := time.Now()
+				if _, err := m.VerifyJWT(signed, "at+jwt"); err != nil {
+					b.Fatal(err)
+				}
+				plainSign, ownSign = append(plainSign, t1.Sub(t0)), append(ownSign, t2.Sub(t1))
+				plainVerify, ownVerify = append(plainVerify, t3.Sub(t2)), append(ownVerify, time.Since(t3))
+			}
+			b.ReportMetric(float64(median(ownSign))/float64(median(plainSign)), "sign-ratio")
+			b.ReportMetric(float64(median(ownVerify))/float64(median(plainVerify)), "verify-ratio")
+			b.ReportMetric(float64(median(plainSign)), "bare-sign-ns")
+			b.ReportMetric(float64(median(plainVerify)), "bare-verify-ns")
+		})
+	}
+}
+
+// bare signs and verifies with nothing but the standard library.
+func bare(b *testing.B, algorithm string, key crypto.Signer) (sign func([]byte) []byte, verify func(input, signature []byte) bool) {
+	pss := &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: crypto.SHA256}
+	options := map[string]crypto.SignerOpts{"RS256": crypto.SHA256, "PS256": pss, "ES256": crypto.SHA256, "EdDSA": crypto.Hash(0)}[algorithm]
+	sign = func(input []byte) []byte {
+		if algorithm != "EdDSA" {
+			sum := sha256.Sum256(input)
+			input = sum[:]
+		}
+		signature, err := key.Sign(rand.Reader, input, options)
+		if err != nil {
+			b.Fatal(err)
+		}
+		return signature
+	}
+	verify = func(input, signature []byte) bool {
+		sum := sha256.Sum256(input)
+		switch public := key.Public().(type) {
+		case *rsa.PublicKey:
+			if algorithm == "PS256" {
+				return rsa.VerifyPSS(public, crypto.SHA256, sum[:], signature, pss) == nil
+			}
+			return rsa.VerifyPKCS1v15(public, crypto.SHA256, sum[:], signature) == nil
+		case *ecdsa.PublicKey:
+			return ecdsa.VerifyASN1(public, sum[:], signature)
+		}
+		return ed25519.Verify(key.Public().(ed25519.PublicKey), input, signature)
+	}
+	return sign, verify
 }
 
 func median(d []time.Duration) time.Duration {

@@ -16,7 +16,6 @@ import (
 	"path/filepath"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
-	"github.com/lestrrat-go/jwx/v2/jwk"
 )
 
 // KeyError says what is wrong with the key files, and what to do.
@@ -24,14 +23,7 @@ type KeyError struct{ File, Text, Remedy string }
 
 func (e *KeyError) Error() string { return e.File + ": " + e.Text + "; " + e.Remedy }
 
-// pair is a signing key and what is derived from it.
-type pair struct {
-	signer crypto.Signer
-	public jwk.Key
-	pem    string // PKIX, as /about shows it
-}
-
-// Algorithms are those that tokens can be signed with.
+// algorithms are those that tokens can be signed with.
 var algorithms = map[string]jwa.SignatureAlgorithm{
 	"RS256": jwa.RS256, "RS384": jwa.RS384, "RS512": jwa.RS512,
 	"PS256": jwa.PS256, "PS384": jwa.PS384, "PS512": jwa.PS512,
@@ -110,11 +102,7 @@ func CheckKeys(privatePath, publicPath, algorithm string) (KeyInfo, error) {
 	if err != nil {
 		return KeyInfo{}, err
 	}
-	var public crypto.PublicKey
-	if err := p.public.Raw(&public); err != nil {
-		return KeyInfo{}, err
-	}
-	return KeyInfo{KeyID: p.public.KeyID(), Kind: describe(public), PEM: p.pem}, nil
+	return KeyInfo{KeyID: p.id, Kind: describe(p.public), PEM: p.pem}, nil
 }
 
 // Rotate puts a new pair that fits the algorithm into the key files and keeps the
@@ -236,26 +224,6 @@ func loadPair(privatePath, publicPath, algorithm string) (*pair, error) {
 			Remedy: "set JWT_ALGORITHM to " + suggest(own)}
 	}
 	return newPair(signer, algorithm)
-}
-
-func newPair(signer crypto.Signer, algorithm string) (*pair, error) {
-	p := &pair{signer: signer}
-	var err error
-	if p.pem, err = publicPEM(signer.Public()); err != nil {
-		return nil, err
-	}
-	if p.public, err = jwk.FromRaw(signer.Public()); err != nil {
-		return nil, err
-	}
-	if err := jwk.AssignKeyID(p.public); err != nil {
-		return nil, err
-	}
-	for key, value := range map[string]any{jwk.AlgorithmKey: algorithms[algorithm], jwk.KeyUsageKey: jwk.ForSignature} {
-		if err := p.public.Set(key, value); err != nil {
-			return nil, err
-		}
-	}
-	return p, nil
 }
 
 func readPEM[T any](path string, parse func([]byte) (T, error)) (T, error) {

@@ -65,11 +65,17 @@ func (s *Sealer) Seal(value any) (string, error) {
 
 // Open decrypts what Seal has made; ErrInvalid for everything else.
 func (s *Sealer) Open(sealed string, value any) error {
+	_, err := s.open(sealed, value)
+	return err
+}
+
+// open is Open, and tells whether the secret was the first one, which Seal would use.
+func (s *Sealer) open(sealed string, value any) (first bool, err error) {
 	data, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
 	if err != nil {
-		return fmt.Errorf("%w: not sealed here", ErrInvalid)
+		return false, fmt.Errorf("%w: not sealed here", ErrInvalid)
 	}
-	for _, aead := range s.aeads {
+	for i, aead := range s.aeads {
 		if len(data) < aead.NonceSize() {
 			break
 		}
@@ -78,11 +84,11 @@ func (s *Sealer) Open(sealed string, value any) error {
 			continue
 		}
 		if err := json.Unmarshal(plain, value); err != nil {
-			return fmt.Errorf("%w: sealed something else: %w", ErrInvalid, err)
+			return false, fmt.Errorf("%w: sealed something else: %w", ErrInvalid, err)
 		}
-		return nil
+		return i == 0, nil
 	}
-	return fmt.Errorf("%w: not sealed here", ErrInvalid)
+	return false, fmt.Errorf("%w: not sealed here", ErrInvalid)
 }
 
 // TicketLife is how long the sessionID in a token can be redeemed.

@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,22 +35,34 @@ var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // house is a folder for key files, a store and a clock.
 type house struct {
-	*testing.T
+	testing.TB
 	clock           *clock.Fake
 	engine          store.Engine
 	private, public string
+	sealer          *token.Sealer
+	life            time.Duration
+	logged          bytes.Buffer
 }
 
-func newHouse(t *testing.T) *house {
+func newHouse(t testing.TB) *house {
 	dir := t.TempDir()
-	h := &house{T: t, clock: clock.NewFake(start), private: filepath.Join(dir, "private.key"), public: filepath.Join(dir, "public.key")}
+	h := &house{TB: t, clock: clock.NewFake(start), private: filepath.Join(dir, "private.key"), public: filepath.Join(dir, "public.key")}
 	engine, err := sqlite.Open(context.Background(), filepath.Join(dir, "test.db"), sqlite.Options{Now: h.clock.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = engine.Close() })
 	h.engine = engine
+	h.secrets("the secret of the installation")
 	return h
+}
+
+// secrets are those of SESSION_SECRET for managers that are loaded from now on.
+func (h *house) secrets(secrets ...string) {
+	h.Helper()
+	var err error
+	h.sealer, err = token.NewSealer(secrets, token.KeysPurpose)
+	h.must(err)
 }
 
 func (h *house) must(err error) {
@@ -72,8 +85,12 @@ func (h *house) manager(algorithm string) *token.Manager {
 func (h *house) load(algorithm string) (*token.Manager, error) {
 	return token.NewManager(h.Context(), h.engine, token.Options{
 		PrivateKeyPath: h.private, PublicKeyPath: h.public, Algorithm: algorithm, ExpiresIn: 2 * time.Minute, Now: h.clock.Now,
+		Sealer: h.sealer, Life: h.life, PublishFor: time.Hour, RotateEvery: 90 * 24 * time.Hour, Log: h.log(),
 	})
 }
+
+// log collects what operators would read.
+func (h *house) log() *slog.Logger { return slog.New(slog.NewTextHandler(&h.logged, nil)) }
 
 // verify checks a token as an application does that has nothing but the PEM.
 func (h *house) verify(m *token.Manager, signed string) (map[string]any, error) {
@@ -286,7 +303,7 @@ func TestRotate(t *testing.T) {
 	h.wantMode(h.public, 0o644)
 
 	t.Run("a second one keeps both", func(t *testing.T) {
-		h := &house{T: t, clock: h.clock, engine: h.engine, private: h.private, public: h.public}
+		h := &house{TB: t, clock: h.clock, engine: h.engine, private: h.private, public: h.public}
 		h.clock.Advance(time.Minute)
 		second := m.KeyID()
 		h.must(token.Rotate(h.private, h.public, ".older", "RS256"))
@@ -320,7 +337,7 @@ func TestRotate(t *testing.T) {
 		}
 	})
 	t.Run("the old pair can be put back", func(t *testing.T) {
-		h := &house{T: t, clock: h.clock, engine: h.engine, private: h.private, public: h.public}
+		h := &house{TB: t, clock: h.clock, engine: h.engine, private: h.private, public: h.public}
 		replaced := m.KeyID()
 		h.must(os.Rename(h.private+".old", h.private))
 		h.must(os.Rename(h.public+".old", h.public))
@@ -336,7 +353,7 @@ func TestRotate(t *testing.T) {
 		}
 	})
 	t.Run("a broken pair leaves the one in use", func(t *testing.T) {
-		h, public := &house{T: t}, h.public
+		h, public := &house{TB: t}, h.public
 		h.must(os.WriteFile(public, []byte("garbage"), 0o644))
 		if err := m.Reload(t.Context()); err == nil {
 			t.Error("Reload has taken garbage")
