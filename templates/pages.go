@@ -177,6 +177,13 @@ type LogoutPage struct {
 	// Action is where the form is posted to, with the redirect_uri in it.
 	Action string
 	Done   bool
+	// Frames are addresses of clients that the browser loads, so that they sign the person
+	// out as well (OpenID Connect Front-Channel Logout).
+	Frames []string
+	// Continue is the whole address to go on to when it is done; may be empty. Auto: once
+	// the frames are loaded the page goes on by itself.
+	Continue string
+	Auto     bool
 }
 
 // ConfirmPage asks before an identity is disconnected.
@@ -264,6 +271,8 @@ type ChoosePage struct {
 // Form Post Response Mode).
 type FormPostPage struct {
 	Layout
+	// Auto: the page posts it by itself.
+	Auto       bool
 	Action     string
 	Parameters map[string]string
 }

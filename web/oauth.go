@@ -38,7 +38,7 @@ func (s *Server) newOpenID() (*oidc.Provider, error) {
 		HTTP: outbound.New(outbound.Options{
 			Loopback: !cfg.Production(), Trusted: oidc.Addresses(cfg.Applications), Version: s.Version,
 		}),
-		RefreshKeys: keys, Clock: s.Clock, Log: s.Log, Locales: locales, LegacyFlows: cfg.LegacyFlows,
+		RefreshKeys: keys, Clock: s.Clock, Log: s.Log, Logouts: s.Logouts, Locales: locales, LegacyFlows: cfg.LegacyFlows,
 		AccessTokenLife: cfg.AccessTokenLife, RefreshIdle: cfg.RefreshIdle, RefreshLife: cfg.RefreshLife,
 	})
 }
@@ -52,12 +52,16 @@ func (s *Server) mountOAuth(r chi.Router) {
 	r.Post(pathAuthorize, s.page(s.authorize))
 	r.Get(pathContinue, s.page(s.resumeAuthorization))
 	r.Post(pathContinue, s.page(s.decideAuthorization))
+	r.Get(oidc.PathEndSession, s.page(s.endSessionRequest))
+	r.Post(oidc.PathEndSession, s.page(s.endSessionRequest))
+	r.Post(pathSignOut, s.page(s.signOutConfirmed))
 }
 
 // isProtocolPath tells where clients post from elsewhere: our own pages below /oauth/ are
 // not among them.
 func isProtocolPath(path string) bool {
-	return strings.HasPrefix(path, "/oauth/") && path != pathContinue
+	path = strings.TrimSuffix(path, "/") // as the router sees it
+	return strings.HasPrefix(path, "/oauth/") && path != pathContinue && path != pathSignOut
 }
 
 // person is who is signed in, as the OpenID Provider sees them.
@@ -153,7 +157,7 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request, v visitor, step oi
 	case step.Refuse != nil:
 		return &Error{Status: http.StatusBadRequest, Code: step.Refuse.Code, Message: step.Refuse.Description, Detail: step.Refuse.Description, Link: s.path("")}
 	case step.Answer != nil && step.Answer.Post:
-		page := templates.FormPostPage{Layout: s.layout(w, r, v), Action: step.Answer.URL, Parameters: map[string]string{}}
+		page := templates.FormPostPage{Layout: s.layout(w, r, v), Auto: true, Action: step.Answer.URL, Parameters: map[string]string{}}
 		for name := range step.Answer.Parameters {
 			page.Parameters[name] = step.Answer.Parameters.Get(name)
 		}
