@@ -53,3 +53,6 @@ for (const form of document.querySelectorAll("form[data-busy]")) {
 
 // An answer to a client that is posted goes off by itself.
 document.querySelector("form[data-submit]")?.submit();
+
+// A page that tells applications of a logout goes on once its frames are loaded.
+addEventListener("load", () => document.querySelector("a[data-continue]")?.click());

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"crypto/subtle"
 	"errors"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"login-server/oidc"
 	"login-server/providers"
 )
 
@@ -71,12 +73,40 @@ func (s *Server) newMetrics() metrics {
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "login_server_sockets_dropped_total", Help: "WebSockets dropped because they did not keep up."},
 			func() float64 { return float64(s.hub.Stats().Dropped) }),
 		providerHealth{s.Providers},
+		logouts{s.openid.Logouts()},
 	)
 	for i, class := range classes {
 		m.requests[i] = requests.WithLabelValues(class)
 	}
 	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	return m
+}
+
+// logouts is how the telling of clients of ends of sessions goes.
+type logouts struct{ of *oidc.Logouts }
+
+var (
+	logoutsTold = prometheus.NewDesc("login_server_logout_tokens_total",
+		"Logout tokens sent to clients, by result: delivered, refused (the client could not use it), failed (sent again later) or dropped (given up after a day).", []string{"result"}, nil)
+	logoutsWaiting = prometheus.NewDesc("login_server_logout_tokens_waiting",
+		"Clients that have not been told yet of the end of a session.", nil, nil)
+)
+
+func (l logouts) Describe(c chan<- *prometheus.Desc) {
+	c <- logoutsTold
+	c <- logoutsWaiting
+}
+
+func (l logouts) Collect(c chan<- prometheus.Metric) {
+	stats := l.of.Stats()
+	for result, n := range map[string]uint64{"delivered": stats.Delivered, "refused": stats.Refused, "failed": stats.Failed, "dropped": stats.Dropped} {
+		c <- prometheus.MustNewConstMetric(logoutsTold, prometheus.CounterValue, float64(n), result)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if n, err := l.of.Waiting(ctx); err == nil {
+		c <- prometheus.MustNewConstMetric(logoutsWaiting, prometheus.GaugeValue, float64(n))
+	}
 }
 
 // providerHealth is what is known of the providers that have been asked since they were

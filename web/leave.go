@@ -56,13 +56,18 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Sessions.SignOut(r.Context(), w, v.Visit); err != nil {
+	frames, err := s.signOut(w, r, v)
+	if err != nil {
 		return err
 	}
-	if d.redirect != "" {
-		return redirect(w, d.redirect)
+	if d.redirect == "" {
+		s.setFlash(w, note("success", "signed_out", nil))
+		d.redirect = s.Config.Origin() + s.path("login")
+		if len(frames) == 0 {
+			d.redirect = s.path("login")
+		}
 	}
-	return s.redirectNoting(w, s.path("login"), note("success", "signed_out", nil))
+	return s.leaveFor(w, r, d.redirect, frames)
 }
 
 // disconnectLink serves GET /disconnect/{provider}.

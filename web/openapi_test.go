@@ -90,7 +90,7 @@ func openAPIServer(t *testing.T) *Server {
 		Config: cfg, Store: engine, Providers: set, Tokens: tokens, Tickets: tickets, Bus: &events.LocalBus{},
 		Users: identity.NewDirectory(engine, identity.Options{BaseURL: cfg.BaseURL.String(), Now: now, NewID: uuid.NewString, CacheSize: 100, CacheAge: time.Second}),
 		Sessions: session.NewManager(engine, session.Options{
-			Cookie:   session.CookieOptions{Keys: [][]byte{token.DeriveKey(cfg.SessionSecrets[0], "session cookie")}},
+			Cookie:   session.CookieOptions{Keys: [][]byte{token.DeriveKey(cfg.SessionSecrets[0], "session cookie")}, State: true},
 			Lifetime: time.Hour, Now: now, CacheSize: 100, CacheAge: time.Second,
 		}),
 		Templates: pages, Static: files, Clock: clock.System{}, Log: slog.New(slog.DiscardHandler), Version: "test",

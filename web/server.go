@@ -45,6 +45,8 @@ type Deps struct {
 	Tickets   *token.Tickets
 	Providers *providers.Set
 	Bus       events.Bus
+	// Logouts are told of ends of sessions by Sessions; nil: clients hear of them later.
+	Logouts   *oidc.Logouts
 	Templates *templates.Set
 	Static    *static.Files
 	Clock     clock.Clock
@@ -111,7 +113,12 @@ func New(d Deps) (*Server, error) {
 		PerSession:  d.Config.MaxSocketsPerSession,
 		PerAddress:  d.Config.MaxSocketsPerAddress,
 	}, d.Bus)
-	d.Bus.Subscribe(func(events.Hint) { s.about.touch() })
+	d.Bus.Subscribe(func(h events.Hint) {
+		s.about.touch()
+		if h.Everything {
+			s.openid.Logouts().Look()
+		}
+	})
 	s.metrics = s.newMetrics()
 	s.handler = s.middleware(s.routes())
 	s.ready.Store(true)
@@ -180,6 +187,9 @@ func (s *Server) KeysChanged() {
 
 // Hub is the hub of the server's sockets.
 func (s *Server) Hub() *events.Hub { return s.hub }
+
+// TellLogouts tells clients of ends of sessions until ctx ends.
+func (s *Server) TellLogouts(ctx context.Context) { s.openid.TellLogouts(ctx) }
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }

@@ -29,6 +29,7 @@ import (
 	"login-server/config"
 	"login-server/events"
 	"login-server/identity"
+	"login-server/oidc"
 	"login-server/providers"
 	"login-server/session"
 	"login-server/static"
@@ -241,8 +242,10 @@ func (s *server) start() {
 	for _, secret := range s.cfg.SessionSecrets {
 		keys = append(keys, token.DeriveKey(secret, "session cookie"))
 	}
+	logouts := oidc.NewLogouts(s.store, s.clock, log)
 	s.sessions = session.NewManager(s.store, session.Options{
-		Cookie:   session.CookieOptions{Installation: s.base, Secure: s.cfg.BaseURL.Scheme == "https", Keys: keys},
+		Cookie:   session.CookieOptions{Installation: s.base, Secure: s.cfg.BaseURL.Scheme == "https", Keys: keys, State: true},
+		Ended:    logouts.Ended,
 		Lifetime: time.Duration(s.cfg.CookieMaxDays) * 24 * time.Hour,
 		Now:      now,
 		Changed: func(handle string, removed bool) {
@@ -268,7 +271,7 @@ func (s *server) start() {
 	}
 	running, err := web.New(web.Deps{
 		Config: s.cfg, Store: s.store, Users: s.users, Sessions: s.sessions, Tokens: tokens, Tickets: tickets,
-		Providers: s.providers, Bus: bus, Templates: pages, Static: files, Clock: s.clock, Log: log, Version: "1.2.3", Dev: s.options.dev,
+		Providers: s.providers, Bus: bus, Logouts: logouts, Templates: pages, Static: files, Clock: s.clock, Log: log, Version: "1.2.3", Dev: s.options.dev,
 	})
 	if err != nil {
 		s.t.Fatal(err)

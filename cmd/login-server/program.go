@@ -20,6 +20,7 @@ import (
 	"login-server/config"
 	"login-server/events"
 	"login-server/identity"
+	"login-server/oidc"
 	"login-server/session"
 	"login-server/store/sqlite"
 	"login-server/token"
@@ -42,6 +43,7 @@ type program struct {
 	bus      *events.LocalBus
 	users    *identity.Directory
 	sessions *session.Manager
+	logouts  *oidc.Logouts
 }
 
 // databasePath is where the embedded store keeps everything.
@@ -85,6 +87,7 @@ func openProgram(ctx context.Context, cfg *config.Config, log *slog.Logger, u up
 		Sealer: u.sealer, Exposes: u.exposes,
 		CacheSize: cacheSize, CacheAge: cacheAge,
 	})
+	p.logouts = oidc.NewLogouts(p.store, p.clock, log)
 	p.sessions = session.NewManager(p.store, session.Options{
 		Cookie:   cookieOptions(cfg),
 		Lifetime: time.Duration(cfg.CookieMaxDays) * 24 * time.Hour,
@@ -92,6 +95,7 @@ func openProgram(ctx context.Context, cfg *config.Config, log *slog.Logger, u up
 		Changed: func(handle string, removed bool) {
 			p.bus.Publish(events.Hint{Session: handle, Removed: removed})
 		},
+		Ended:     p.logouts.Ended,
 		CacheSize: cacheSize, CacheAge: cacheAge,
 	})
 	return p, nil
@@ -111,6 +115,7 @@ func cookieOptions(cfg *config.Config) session.CookieOptions {
 		Secure:       cfg.BaseURL.Scheme == "https",
 		CrossSite:    len(crossSites(cfg)) > 0,
 		Keys:         keys,
+		State:        true,
 	}
 }
 

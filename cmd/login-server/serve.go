@@ -69,6 +69,13 @@ func (s *server) serve(ctx context.Context) error {
 	go trimMemory(background, s.web)
 	go s.followFiles(background, hangup)
 	go s.providers.Run(background)
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		s.web.TellLogouts(background)
+	}()
+	// The database is closed after this.
+	defer func() { stop(); <-told }()
 
 	failed := make(chan error, 2)
 	main := newHTTPServer(s.web, s.log)

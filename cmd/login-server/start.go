@@ -185,7 +185,7 @@ func (s *server) open(ctx context.Context) error {
 	}
 	s.web, err = web.New(web.Deps{
 		Config: cfg, Store: s.store, Users: s.users, Sessions: s.sessions, Tokens: s.tokens, Tickets: tickets,
-		Providers: s.providers, Bus: s.bus, Templates: s.pages, Static: s.files, Clock: s.clock, Log: s.log, Version: version, Dev: s.dev,
+		Providers: s.providers, Bus: s.bus, Logouts: s.logouts, Templates: s.pages, Static: s.files, Clock: s.clock, Log: s.log, Version: version, Dev: s.dev,
 	})
 	return err
 }
