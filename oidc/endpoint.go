@@ -64,6 +64,7 @@ func (p *Provider) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.As(err, new(basicError)) {
 		w.Header().Set("WWW-Authenticate", `Basic realm="login-server"`)
 	}
+	announceNonce(w.Header(), err)
 	writeJSON(w, e.status(), struct {
 		Error       string `json:"error"`
 		Description string `json:"error_description,omitempty"`

@@ -41,7 +41,7 @@ type grant struct {
 	AMR       []string        `json:"amr,omitempty"`
 	// RequireAuthTime: max_age was asked for, or the client wants auth_time always.
 	RequireAuthTime bool `json:"requireAuthTime,omitempty"`
-	// KeyThumbprint binds all tokens to a DPoP key (RFC 9449).
+	// KeyThumbprint binds the tokens that are given next to a DPoP key (RFC 9449).
 	KeyThumbprint string `json:"jkt,omitempty"`
 
 	Code *code `json:"code,omitempty"`
@@ -82,11 +82,13 @@ type refresh struct {
 }
 
 type opaque struct {
-	Hash      string    `json:"hash"`
-	Scope     []string  `json:"scope"`
-	Resources []string  `json:"resources,omitempty"`
-	Issued    time.Time `json:"issued"`
-	Expires   time.Time `json:"expires"`
+	Hash      string   `json:"hash"`
+	Scope     []string `json:"scope"`
+	Resources []string `json:"resources,omitempty"`
+	// KeyThumbprint is the key that it was given to: later ones may be bound to another.
+	KeyThumbprint string    `json:"jkt,omitempty"`
+	Issued        time.Time `json:"issued"`
+	Expires       time.Time `json:"expires"`
 }
 
 type denied struct {

@@ -89,8 +89,8 @@ func (p *Provider) inspectOpaque(ctx context.Context, token string) (*access, er
 			ID: g.ID, Scope: strings.Join(o.Scope, " "), AuthTime: unix(g.AuthTime), ACR: g.ACR, AMR: g.AMR, SessionID: g.Session,
 			Audience: p.audienceOf(nil, o.Resources),
 		}}
-		if g.KeyThumbprint != "" {
-			a.Confirm = &confirmation{Thumbprint: g.KeyThumbprint}
+		if o.KeyThumbprint != "" {
+			a.Confirm = &confirmation{Thumbprint: o.KeyThumbprint}
 		}
 		return a, nil
 	}

@@ -89,6 +89,10 @@ type Provider struct {
 	salt []byte
 	// verified are the claims of access tokens whose signature was checked.
 	verified *store.Cache[accessClaims]
+	// remote are the keys that clients publish; spent and proofs what is good once.
+	remote *remoteKeys
+	spent  *store.Collection[spent]
+	proofs usedProofs
 }
 
 // Check tells what is wrong with the clients of apps: a *config.Problems, or nil.
@@ -125,6 +129,9 @@ func New(ctx context.Context, apps []config.Application, o Options) (*Provider, 
 		pending:  store.NewCollection(o.Store, "authorization", interaction.index),
 		consents: store.NewCollection(o.Store, "consent", consent.index),
 		verified: store.NewCache[accessClaims](10_000, time.Minute, o.Clock.Now),
+		remote:   newRemoteKeys(o),
+		spent:    store.NewCollection(o.Store, "spent", spent.index),
+		proofs:   usedProofs{now: o.Clock.Now},
 	}
 	var err error
 	if p.clients, err = newClients(apps, o); err != nil {

@@ -132,6 +132,7 @@ func (p *Provider) refresh(ctx context.Context, c *Client, r *http.Request, form
 	if !ok {
 		return nil, unknown
 	}
+	thumbprint, proven := "", false
 	for {
 		item, err := p.grants.Get(ctx, id)
 		if err != nil {
@@ -160,20 +161,23 @@ func (p *Provider) refresh(ctx context.Context, c *Client, r *http.Request, form
 				return nil, fail("invalid_target", "A resource is not among those that were granted.")
 			}
 		}
-		// A client that has proved who it is may change its key (FAPI 2.0); a public one is
-		// held to it (RFC 9449, 5).
-		bound := g.KeyThumbprint
-		if !c.public() && c.DPoPBoundAccessTokens {
-			bound = ""
-		}
-		thumbprint, err := p.proofOf(ctx, r, c, bound, "")
-		if err != nil {
-			return nil, err
+		// A client that has proved who it is may change its key, but not do without one; a
+		// public one is held to it (RFC 9449, 5). A proof is good once: whoever comes here again,
+		// because another request was faster, has shown theirs.
+		if !proven {
+			bound, held := "", g.KeyThumbprint
+			if c.public() {
+				bound, held = held, ""
+			}
+			if thumbprint, err = p.proofOf(ctx, r, c, bound, held); err != nil {
+				return nil, err
+			}
+			proven = true
 		}
 		g.KeyThumbprint = thumbprint
 		latest := g.Refresh.Number
 		switch {
-		case c.FAPI: // no rotation: FAPI 2.0 Security Profile, 5.3.2.1
+		case c.FAPI && number == latest: // no rotation: FAPI 2.0 Security Profile, 5.3.2.1
 		case number == latest:
 			g.Refresh.Number, g.Refresh.Since = latest+1, now
 		case number == latest-1 && now.Sub(g.Refresh.Since) < grace:

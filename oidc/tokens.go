@@ -73,7 +73,7 @@ func (p *Provider) accessToken(c *Client, g *grant, scope, resources []string) (
 	}
 	if c.AccessTokenFormat == tokenOpaque {
 		token = g.newSecret()
-		g.Access = append(g.Access, opaque{Hash: hashSecret(token), Scope: scope, Resources: resources, Issued: now, Expires: expires})
+		g.Access = append(g.Access, opaque{Hash: hashSecret(token), Scope: scope, Resources: resources, KeyThumbprint: g.KeyThumbprint, Issued: now, Expires: expires})
 		return token, nil
 	}
 	claims := accessClaims{
@@ -89,6 +89,14 @@ func (p *Provider) accessToken(c *Client, g *grant, scope, resources []string) (
 		return "", err
 	}
 	return p.o.Tokens.SignJWT("", "at+jwt", payload)
+}
+
+// tokenType is how an access token is to be shown: "DPoP" if it is bound to a key.
+func tokenType(thumbprint string) string {
+	if thumbprint != "" {
+		return "DPoP"
+	}
+	return "Bearer"
 }
 
 // audienceOf is who an access token is for: the resources that were asked for, or this
@@ -173,7 +181,7 @@ func (p *Provider) issueFront(r *request, g *grant, parameters url.Values) error
 			return err
 		}
 		parameters.Set("access_token", token)
-		parameters.Set("token_type", "Bearer")
+		parameters.Set("token_type", tokenType(g.KeyThumbprint))
 		parameters.Set("expires_in", seconds(p.o.AccessTokenLife))
 		parameters.Set("scope", strings.Join(g.Scope, " "))
 	}

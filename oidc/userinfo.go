@@ -58,6 +58,9 @@ func invalidToken() *Error {
 // the header, or in the body of a form. Tokens in the query are refused.
 func (p *Provider) bearer(r *http.Request) (*access, error) {
 	var token string
+	if len(r.Header.Values("Authorization")) > 1 {
+		return nil, invalidRequest("There is more than one Authorization header.")
+	}
 	scheme, value, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	bound := strings.EqualFold(scheme, "DPoP")
 	if bound || strings.EqualFold(scheme, "Bearer") {
@@ -91,18 +94,15 @@ func (p *Provider) bearer(r *http.Request) (*access, error) {
 	return a, p.provesPossession(r, a, token, bound)
 }
 
-// refuseBearer answers who comes with no token, or a bad one (RFC 6750, 3).
+// refuseBearer answers who comes with no token, or a bad one (RFC 6750, 3; RFC 9449, 7.1).
 func (p *Provider) refuseBearer(w http.ResponseWriter, r *http.Request, err error) {
 	e := asError(err)
 	if e.status() >= 500 {
 		p.fail(w, r, err)
 		return
 	}
-	challenge := `Bearer realm="login-server"`
-	if e.Code != "" {
-		challenge += `, error="` + e.Code + `", error_description="` + e.Description + `"`
-	}
-	w.Header().Add("WWW-Authenticate", challenge)
+	addChallenges(w.Header(), r, err)
+	announceNonce(w.Header(), err)
 	if e.Code == "" {
 		w.Header().Set("Cache-Control", "no-store")
 		w.WriteHeader(e.status())
