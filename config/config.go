@@ -49,6 +49,9 @@ type Config struct {
 	AccessTokenLife, RefreshIdle, RefreshLife time.Duration
 	// LegacyFlows allows response types beside code.
 	LegacyFlows bool
+	// KeyPublishFor is how long a signing key in the database is published before it signs,
+	// and KeyRotateEvery how long it signs; 0 is for good.
+	KeyPublishFor, KeyRotateEvery time.Duration
 
 	ProvidersPath, ApplicationsPath string
 	Providers                       []Provider

@@ -44,6 +44,8 @@ type settings struct {
 	RefreshIdleDays    string `env:"REFRESH_TOKEN_IDLE_DAYS" envDefault:"14"`
 	RefreshMaxDays     string `env:"REFRESH_TOKEN_MAX_DAYS" envDefault:"90"`
 	LegacyFlows        string `env:"OIDC_LEGACY_FLOWS" envDefault:"false"`
+	KeyPublishMinutes  string `env:"KEY_PUBLISH_MINUTES" envDefault:"60"`
+	KeyRotationDays    string `env:"KEY_ROTATION_DAYS" envDefault:"90"`
 
 	ProvidersPath    string `env:"PROVIDERS_PATH" envDefault:"./providers.json"`
 	ApplicationsPath string `env:"APPLICATIONS_PATH" envDefault:"./applications.json"`
@@ -195,6 +197,9 @@ func (l *loader) apply(s settings) {
 	c.RefreshIdle = l.duration("REFRESH_TOKEN_IDLE_DAYS", s.RefreshIdleDays, "days", 24*time.Hour, 1, 3650, 14)
 	c.RefreshLife = l.duration("REFRESH_TOKEN_MAX_DAYS", s.RefreshMaxDays, "days", 24*time.Hour, 1, 3650, 90)
 	c.LegacyFlows = l.oneOf("OIDC_LEGACY_FLOWS", s.LegacyFlows, []string{"true", "false"}, "false") == "true"
+	// Less than five minutes would be of no use: for so long the JWKS is cached.
+	c.KeyPublishFor = l.duration("KEY_PUBLISH_MINUTES", s.KeyPublishMinutes, "minutes", time.Minute, 5, 60*24, 60)
+	c.KeyRotateEvery = l.duration("KEY_ROTATION_DAYS", s.KeyRotationDays, "days", 24*time.Hour, 0, 3650, 90)
 	if c.JWTExpiresIn < 10*time.Second {
 		l.warn("JWT_EXPIRES_IN", "less than 10 seconds is too short to use a token, 10 is taken", "write 10 or more")
 		c.JWTExpiresIn = 10 * time.Second

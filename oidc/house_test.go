@@ -103,8 +103,13 @@ func newHouse(t *testing.T, entries ...string) *house {
 		Lifetime: 30 * 24 * time.Hour, Now: h.clock.Now, CacheSize: 100, CacheAge: 5 * time.Second,
 		Ended: logouts.Ended,
 	})
+	sealer, err := token.NewSealer([]string{secret}, token.KeysPurpose)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if h.tokens, err = token.NewManager(t.Context(), engine, token.Options{
 		PrivateKeyPath: private, PublicKeyPath: public, Algorithm: "RS256", ExpiresIn: 2 * time.Minute, Now: h.clock.Now,
+		Sealer: sealer, Life: TokenLife(10 * time.Minute), PublishFor: time.Hour, RotateEvery: 90 * 24 * time.Hour,
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -136,7 +136,7 @@ func (p *Provider) idToken(ctx context.Context, c *Client, g *grant, nonce, acce
 	}
 	alg := c.IDTokenSignedResponseAlg
 	if alg == "" {
-		alg = p.o.Tokens.Algorithm()
+		alg = p.o.Tokens.Algorithms()[0]
 	}
 	set("at_hash", halfHash(alg, accessToken))
 	set("c_hash", halfHash(alg, code))

@@ -63,12 +63,20 @@ func (s *Server) userClaim(ctx context.Context, a identity.Account) ([]byte, err
 	return claims, err
 }
 
-// jwks serves GET /.well-known/jwks.json (RFC 7517).
-func (s *Server) jwks(w http.ResponseWriter, _ *http.Request) error {
+// jwks serves GET /.well-known/jwks.json (RFC 7517), from memory. A new key is in it for
+// longer than it may be cached before anything is signed with it.
+func (s *Server) jwks(w http.ResponseWriter, r *http.Request) error {
 	h := w.Header()
 	h.Set("Content-Type", "application/jwk-set+json")
 	h.Set("Cache-Control", "public, max-age=300")
-	_, _ = w.Write(s.Tokens.JWKS())
+	body, tag := s.Tokens.TaggedJWKS()
+	h.Set("ETag", tag)
+	if r.Header.Get("If-None-Match") == tag {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	_, _ = w.Write(body)
 	return nil
 }
 

@@ -253,9 +253,14 @@ func (s *server) start() {
 		},
 		CacheSize: 1000, CacheAge: 5 * time.Second,
 	})
+	keySealer, err := token.NewSealer(s.cfg.SessionSecrets, token.KeysPurpose)
+	if err != nil {
+		s.t.Fatal(err)
+	}
 	tokens, err := token.NewManager(s.t.Context(), s.store, token.Options{
 		PrivateKeyPath: s.cfg.JWTPrivateKeyPath, PublicKeyPath: s.cfg.JWTPublicKeyPath,
 		Algorithm: s.cfg.JWTAlgorithm, ExpiresIn: s.cfg.JWTExpiresIn, Now: now,
+		Sealer: keySealer, Life: s.cfg.AccessTokenLife, PublishFor: s.cfg.KeyPublishFor, RotateEvery: s.cfg.KeyRotateEvery, Log: log,
 	})
 	if err != nil {
 		s.t.Fatal(err)

@@ -250,7 +250,12 @@ func (s *server) reload(ctx context.Context) {
 // keepHouse does what nobody waits for: it finishes what a crash has left half
 // done, removes what has expired, and notices when another process has written.
 func (s *server) keepHouse(ctx context.Context) {
-	go s.store.Watch(ctx, func() { s.bus.Publish(events.Hint{Everything: true}) })
+	go s.store.Watch(ctx, func() {
+		if err := s.tokens.Refresh(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("read signing keys", "err", err)
+		}
+		s.bus.Publish(events.Hint{Everything: true})
+	})
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
@@ -261,6 +266,9 @@ func (s *server) keepHouse(ctx context.Context) {
 		}
 		if _, err := s.store.Sweep(ctx); err != nil && ctx.Err() == nil {
 			s.log.Error("sweep expired documents", "err", err)
+		}
+		if err := s.tokens.Tend(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("tend signing keys", "err", err)
 		}
 		select {
 		case <-ctx.Done():

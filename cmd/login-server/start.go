@@ -172,11 +172,7 @@ func (s *server) open(ctx context.Context) error {
 	if s.program, err = openProgram(ctx, cfg, s.log, upstream{sealer, s.providers.Exposes}); err != nil {
 		return databaseProblem(cfg, err)
 	}
-	s.tokens, err = token.NewManager(ctx, s.store, token.Options{
-		PrivateKeyPath: cfg.JWTPrivateKeyPath, PublicKeyPath: cfg.JWTPublicKeyPath,
-		Algorithm: cfg.JWTAlgorithm, ExpiresIn: cfg.JWTExpiresIn, Now: s.clock.Now,
-	})
-	if err != nil {
+	if s.tokens, err = s.openTokens(ctx); err != nil {
 		return keyProblem(cfg, err)
 	}
 	tickets, err := token.NewTickets(s.store, cfg.SessionSecrets, s.clock.Now)

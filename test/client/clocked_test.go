@@ -97,9 +97,14 @@ func (c *clocked) rooms(cfg *config.Config, set *providers.Set, engine *sqlite.E
 		Changed:   func(handle string, removed bool) { bus.Publish(events.Hint{Session: handle, Removed: removed}) },
 		CacheSize: 1000, CacheAge: 5 * time.Second,
 	})
+	keySealer, err := token.NewSealer(cfg.SessionSecrets, token.KeysPurpose)
+	if err != nil {
+		return nil, err
+	}
 	tokens, err := token.NewManager(context.Background(), engine, token.Options{
 		PrivateKeyPath: cfg.JWTPrivateKeyPath, PublicKeyPath: cfg.JWTPublicKeyPath,
 		Algorithm: cfg.JWTAlgorithm, ExpiresIn: cfg.JWTExpiresIn, Now: now,
+		Sealer: keySealer, Life: cfg.AccessTokenLife, PublishFor: cfg.KeyPublishFor, RotateEvery: cfg.KeyRotateEvery, Log: log,
 	})
 	if err != nil {
 		return nil, err
