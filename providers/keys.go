@@ -17,8 +17,14 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jws"
 )
 
-// minRSA is how many bits an RSA key has at least (RFC 7518, 3.3).
-const minRSA = 2048
+const (
+	// minRSA is how many bits an RSA key has at least (RFC 7518, 3.3), maxRSA how many at
+	// most: to verify with one of a million keeps a processor busy for minutes.
+	minRSA = 2048
+	maxRSA = 8192
+	// maxKeys is how many keys of a set are looked at: without a kid all of them are tried.
+	maxKeys = 100
+)
 
 // keyType is what a key has to be for an algorithm; the curve is empty for RSA.
 type keyType struct {
@@ -42,11 +48,11 @@ type jwks struct {
 // keySet is the public keys of an OpenID Provider that signatures may be verified with.
 type keySet []jwk.Key
 
-// usable leaves out what cannot be read, is for something else, is too weak, or is no
-// public key: other keys of the set are not worth less for it.
+// usable leaves out what cannot be read, is for something else, is too weak or too large,
+// or is no public key: other keys of the set are not worth less for it.
 func (s jwks) usable() keySet {
 	var keys keySet
-	for _, raw := range s.Keys {
+	for _, raw := range s.Keys[:min(len(s.Keys), maxKeys)] {
 		key, err := jwk.ParseKey(raw)
 		if err != nil || key.KeyUsage() != "" && key.KeyUsage() != string(jwk.ForSignature) {
 			continue
@@ -60,7 +66,7 @@ func (s jwks) usable() keySet {
 		}
 		switch k := public.(type) {
 		case *rsa.PublicKey:
-			if k.N.BitLen() < minRSA {
+			if bits := k.N.BitLen(); bits < minRSA || bits > maxRSA {
 				continue
 			}
 		case *ecdsa.PublicKey, ed25519.PublicKey:
