@@ -22,6 +22,10 @@ import (
 // is connected.
 const departureLife = time.Hour
 
+// maxPosted is how many bytes an answer may have that is posted: it is kept for a day,
+// whoever has posted it.
+const maxPosted = 8 << 10
+
 func (s *Server) mountFederation(r chi.Router) {
 	r.Get("/login/{provider}/auth", s.page(s.depart))
 	r.Get("/login/{provider}/return", s.page(s.finish))
@@ -165,8 +169,12 @@ func (s *Server) posted(w http.ResponseWriter, r *http.Request) error {
 	if _, err := form(r); err != nil {
 		return err
 	}
+	answer := r.PostForm.Encode()
+	if len(answer) > maxPosted {
+		return errTooLarge
+	}
 	key, target := r.PostForm.Get(p.AnswerKey), s.path("login/"+p.ID+"/return")
-	switch err := s.attempts.Stash(r.Context(), p.ID, key, r.PostForm.Encode()); {
+	switch err := s.attempts.Stash(r.Context(), p.ID, key, answer); {
 	case errors.Is(err, attempt.ErrUnknown):
 		// The page that the browser is sent to says so.
 	case err == nil, errors.Is(err, attempt.ErrProvider), errors.Is(err, attempt.ErrUsed), errors.Is(err, attempt.ErrExpired):
