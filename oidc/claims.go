@@ -34,17 +34,6 @@ func parseClaims(raw json.RawMessage) (claimsRequest, error) {
 	return c, json.Unmarshal(raw, &c)
 }
 
-// wantedSubject is the sub that the claims parameter asks the ID Token to have; empty if
-// it does not.
-func (r *request) wantedSubject() string {
-	c, err := parseClaims(r.Claims)
-	if err != nil || c.IDToken["sub"] == nil {
-		return ""
-	}
-	want, _ := c.IDToken["sub"].Value.(string)
-	return want
-}
-
 // scopeClaims are the claims that a scope stands for (OpenID Connect Core, 5.4).
 var scopeClaims = map[string][]string{
 	scopeProfile: {"name", "given_name", "family_name", "middle_name", "nickname", "preferred_username", "profile", "picture",

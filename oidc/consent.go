@@ -24,9 +24,23 @@ func (c consent) index() store.Index {
 
 func consentID(user, client string) string { return user + " " + client }
 
-// consentScopes are those of a request that somebody is asked about.
+// consentScopes are what somebody is asked about: the scopes of a request, and those that
+// the names in its claims parameter stand for.
 func (r *request) consentScopes() []string {
-	return slices.DeleteFunc(slices.Clone(r.Scope), func(s string) bool { return s == scopeOpenID })
+	asked := slices.DeleteFunc(slices.Clone(r.Scope), func(s string) bool { return s == scopeOpenID })
+	claims, err := parseClaims(r.Claims)
+	if err != nil {
+		return asked // it was read when the request came
+	}
+	for _, list := range []map[string]*claimRequest{claims.UserInfo, claims.IDToken} {
+		for name := range list {
+			if scope := scopeOf(name); scope != "" && !slices.Contains(asked, scope) {
+				asked = append(asked, scope)
+			}
+		}
+	}
+	slices.SortFunc(asked, func(a, b string) int { return slices.Index(scopes, a) - slices.Index(scopes, b) })
+	return asked
 }
 
 // missingConsent lists the scopes of a request that the person has not allowed yet. An

@@ -88,6 +88,7 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 // issuer, as http.ServeMux and chi understand them.
 func (p *Provider) Endpoints() map[string]http.Handler {
 	endpoints := map[string]http.Handler{
+		"POST " + PathPush:       p.Push(),
 		"POST " + PathToken:      p.Token(),
 		"POST " + PathIntrospect: p.Introspect(),
 		"POST " + PathRevoke:     p.Revoke(),

@@ -83,6 +83,7 @@ type Provider struct {
 	grants   *store.Collection[grant]
 	cache    *store.Cache[store.Item[grant]]
 	pending  *store.Collection[interaction]
+	pushed   *store.Collection[pushed]
 	consents *store.Collection[consent]
 	logouts  *Logouts
 	// salt is what pairwise subjects are computed with; it never changes.
@@ -127,6 +128,7 @@ func New(ctx context.Context, apps []config.Application, o Options) (*Provider, 
 		grants:   store.NewCollection(o.Store, "grant", grant.index),
 		cache:    store.NewCache[store.Item[grant]](100_000, 5*time.Second, o.Clock.Now),
 		pending:  store.NewCollection(o.Store, "authorization", interaction.index),
+		pushed:   store.NewCollection(o.Store, "pushed request", pushed.index),
 		consents: store.NewCollection(o.Store, "consent", consent.index),
 		verified: store.NewCache[accessClaims](10_000, time.Minute, o.Clock.Now),
 		remote:   newRemoteKeys(o),

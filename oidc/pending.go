@@ -9,13 +9,6 @@ import (
 	"net/url"
 )
 
-// expand replaces a request object or a request_uri by the parameters in it.
-func (p *Provider) expand(_ context.Context, values url.Values) (url.Values, string, error) {
-	return values, "", nil
-}
-
-func (p *Provider) spendPushed(context.Context, string) error { return nil }
-
 func (p *Provider) redeemDevice(context.Context, *Client, *http.Request, url.Values) (*tokenAnswer, error) {
 	return nil, fail("unsupported_grant_type", "The grant_type is not supported.")
 }

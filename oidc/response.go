@@ -81,8 +81,15 @@ func (p *Provider) signAnswer(c *Client, parameters url.Values) (string, error) 
 		return "", err
 	}
 	alg := c.AuthorizationSignedResponseAlg
-	if alg == "" && c.FAPI && slices.Contains(p.o.Tokens.Algorithms(), "PS256") {
-		alg = "PS256"
+	if alg == "" {
+		// JARM, 3, has RS256; FAPI 2.0 Message Signing, 5.4, does not allow that.
+		alg = "RS256"
+		if c.FAPI {
+			alg = "PS256"
+		}
+		if !slices.Contains(p.o.Tokens.Algorithms(), alg) {
+			alg = ""
+		}
 	}
 	return p.o.Tokens.SignJWT(alg, "JWT", payload)
 }
