@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
@@ -155,8 +156,12 @@ func newClient(name, address string, m config.Client, legacy bool) (*Client, []C
 		}
 	case authSecretJWT:
 		// The key of the signature is the secret itself: a hash will not do.
-		if c.ClientSecret == "" {
+		least := minSecret[cmp.Or(c.TokenEndpointAuthSigningAlg, "HS256")]
+		switch {
+		case c.ClientSecret == "":
 			complain("client_secret", "is missing: client_secret_jwt needs the secret in plain text", "write client_secret or client_secret_file")
+		case len(c.ClientSecret) < least:
+			complain("client_secret", fmt.Sprintf("is shorter than %d bytes, which its signatures need (RFC 7518, 3.2)", least), "write a long random text, for example the output of: openssl rand -base64 48")
 		}
 	default:
 		if !secret {
@@ -184,14 +189,51 @@ func newClient(name, address string, m config.Client, legacy bool) (*Client, []C
 	if c.SubjectType == subjectPairwise && c.SectorIdentifierURI == "" && len(hosts(c.RedirectURIs)) > 1 {
 		complain("sector_identifier_uri", "is missing: redirect_uris are on several hosts, and subject_type is pairwise", "write a sector_identifier_uri")
 	}
-	if c.FAPI {
-		if c.TokenEndpointAuthMethod != authPrivateJWT {
-			complain("token_endpoint_auth_method", "of a FAPI 2.0 client is private_key_jwt", "write private_key_jwt")
+	if c.DPoPBoundAccessTokens {
+		for _, t := range c.ResponseTypes {
+			if slices.Contains(strings.Fields(t), "token") {
+				complain("response_types", "has "+config.Quote(t)+", but tokens from there are bound to no key, and dpop_bound_access_tokens is set", "write code")
+			}
 		}
-		oneOf("token_endpoint_auth_signing_alg", c.TokenEndpointAuthSigningAlg, fapiAlgs)
-		oneOf("id_token_signed_response_alg", c.IDTokenSignedResponseAlg, fapiAlgs)
+	}
+	if c.FAPI {
+		c.checkFAPI(complain)
 	}
 	return c, bad
+}
+
+// checkFAPI holds a client to the FAPI 2.0 Security Profile, 5.3.2 and 5.4. What it does
+// not do with its metadata is refused where it does it: requests that were not pushed,
+// tokens without a key, assertions for another audience.
+func (c *Client) checkFAPI(complain func(field, text, remedy string)) {
+	if c.TokenEndpointAuthMethod != authPrivateJWT {
+		complain("token_endpoint_auth_method", "of a FAPI 2.0 client is private_key_jwt", "write private_key_jwt")
+	}
+	for _, field := range []struct{ name, alg string }{
+		{"token_endpoint_auth_signing_alg", c.TokenEndpointAuthSigningAlg},
+		{"id_token_signed_response_alg", c.IDTokenSignedResponseAlg},
+		{"userinfo_signed_response_alg", c.UserinfoSignedResponseAlg},
+		{"authorization_signed_response_alg", c.AuthorizationSignedResponseAlg},
+		{"introspection_signed_response_alg", c.IntrospectionSignedResponseAlg},
+		{"request_object_signing_alg", c.RequestObjectSigningAlg},
+	} {
+		if field.alg != "" && !slices.Contains(fapiAlgs, field.alg) {
+			complain(field.name, "of a FAPI 2.0 client is not "+config.Quote(field.alg), "write one of "+strings.Join(fapiAlgs, ", "))
+		}
+	}
+	if c.allows(grantImplicit) {
+		complain("grant_types", "of a FAPI 2.0 client does not have implicit", "remove it")
+	}
+	for _, t := range c.ResponseTypes {
+		if t != "code" {
+			complain("response_types", "of a FAPI 2.0 client is code alone", "write code")
+		}
+	}
+	for _, uri := range c.RedirectURIs {
+		if !strings.HasPrefix(uri, "https://") {
+			complain("redirect_uris", config.QuoteURL(uri)+" is not https, as a FAPI 2.0 client needs it", "write https://…")
+		}
+	}
 }
 
 // complete fills in defaults (OpenID Connect Dynamic Client Registration, 2).
@@ -206,6 +248,7 @@ func (c *Client) complete() {
 		method = authPrivateJWT
 		c.RequirePushedAuthorizationRequests, c.DPoPBoundAccessTokens = true, true
 		set(&c.IDTokenSignedResponseAlg, "PS256")
+		set(&c.AuthorizationSignedResponseAlg, "PS256")
 	}
 	set(&c.TokenEndpointAuthMethod, method)
 	set(&c.ApplicationType, "web")
@@ -342,6 +385,9 @@ func publicKeys(raw json.RawMessage) (jwk.Set, error) {
 		case jwk.RSAPublicKey, jwk.ECDSAPublicKey, jwk.OKPPublicKey:
 		default:
 			return nil, fmt.Errorf("has a key that is private or symmetric")
+		}
+		if n, ok := key.(jwk.RSAPublicKey); ok && len(n.N()) < minRSA/8 {
+			return nil, fmt.Errorf("has an RSA key of less than %d bits", minRSA)
 		}
 	}
 	return keys, nil

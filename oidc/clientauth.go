@@ -12,6 +12,9 @@ import (
 // is who it says to be (RFC 6749, 2.3; RFC 7523, 2.2). Public clients only say who they are.
 func (p *Provider) authenticate(ctx context.Context, r *http.Request, form url.Values) (*Client, error) {
 	id, secret, basic := "", "", false
+	if len(r.Header.Values("Authorization")) > 1 {
+		return nil, invalidRequest("There is more than one Authorization header.")
+	}
 	if header := r.Header.Get("Authorization"); header != "" {
 		scheme, _, _ := strings.Cut(header, " ")
 		if strings.EqualFold(scheme, "Basic") {
@@ -27,7 +30,7 @@ func (p *Provider) authenticate(ctx context.Context, r *http.Request, form url.V
 		}
 	}
 	_, hasSecret := form["client_secret"]
-	hasAssertion := form.Get("client_assertion") != "" || form.Get("client_assertion_type") != ""
+	hasAssertion := form.Has("client_assertion") || form.Has("client_assertion_type")
 	switch methods := count(basic, hasSecret, hasAssertion); {
 	case methods > 1:
 		return nil, invalidRequest("There is more than one way of client authentication in the request.")
@@ -45,15 +48,19 @@ func (p *Provider) authenticate(ctx context.Context, r *http.Request, form url.V
 	case hasAssertion:
 		return p.asserted(ctx, form)
 	}
-	if id == "" {
-		return nil, invalidClient("The request does not say which client it comes from.")
-	}
-	refused := func() error {
-		e := invalidClient("The client is unknown, or not authenticated in the way that it is registered for.")
+	failed := func(text string) error {
+		e := invalidClient("%s", text)
 		if basic {
 			return basicFailure(e)
 		}
 		return e
+	}
+	if id == "" {
+		return nil, failed("The request does not say which client it comes from.")
+	}
+	// The same for all that could be wrong: who guesses learns nothing.
+	refused := func() error {
+		return failed("The client is unknown, or not authenticated in the way that it is registered for.")
 	}
 	c, err := p.clients.get(ctx, id)
 	switch {

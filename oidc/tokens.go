@@ -88,7 +88,11 @@ func (p *Provider) accessToken(c *Client, g *grant, scope, resources []string) (
 	if err != nil {
 		return "", err
 	}
-	return p.o.Tokens.SignJWT("", "at+jwt", payload)
+	alg := ""
+	if c.FAPI {
+		alg = c.IDTokenSignedResponseAlg // no RS256: FAPI 2.0 Security Profile, 5.4.1
+	}
+	return p.o.Tokens.SignJWT(alg, "at+jwt", payload)
 }
 
 // tokenType is how an access token is to be shown: "DPoP" if it is bound to a key.
