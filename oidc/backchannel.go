@@ -58,7 +58,7 @@ func (x participant) index() store.Index {
 	i := store.Index{Keys: []string{keySession(x.Session)}}
 	if !x.Ended.IsZero() {
 		i.Keys = append(i.Keys, keyEnded)
-		i.Expires = x.Ended.Add(logoutPeriod + time.Hour)
+		i.Expires = x.Ended.Add(2 * logoutPeriod) // in case that nobody is there to give it up
 	}
 	return i
 }
@@ -416,7 +416,8 @@ func (p *Provider) deliver(ctx context.Context, id string) {
 		l.ignore(ctx, l.participants.Delete(ctx, id))
 	default:
 		l.failed.Add(1)
-		wait := backoff[min(x.Attempts, len(backoff))-1]
+		// The last attempt is at the end of the period.
+		wait := min(backoff[min(x.Attempts, len(backoff))-1], x.Ended.Add(logoutPeriod).Sub(now))
 		l.log.Warn("client not told yet of the end of a session", "client", x.Client, "attempts", x.Attempts, "again_in", wait, "err", err)
 		item.Value.Due, item.Value.Problem = now.Add(wait), describe(err.Error())
 		if _, err := l.participants.Replace(ctx, item); err != nil {
