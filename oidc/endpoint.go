@@ -14,6 +14,8 @@ import (
 // maxForm is how many bytes a request to one of our endpoints may have.
 const maxForm = 64 << 10
 
+const formType = "application/x-www-form-urlencoded"
+
 // endpoint makes a handler of what returns the value to answer, as JSON that is not kept
 // anywhere, or an error of the protocol.
 func (p *Provider) endpoint(handle func(r *http.Request, form url.Values) (any, error)) http.HandlerFunc {
@@ -34,7 +36,7 @@ func (p *Provider) endpoint(handle func(r *http.Request, form url.Values) (any, 
 // readForm reads the parameters of a POST: in the body, once each (RFC 6749, 3.2).
 func readForm(r *http.Request) (url.Values, error) {
 	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || kind != "application/x-www-form-urlencoded" {
+	if err != nil || kind != formType {
 		return nil, invalidRequest("The body is not application/x-www-form-urlencoded.")
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxForm+1))

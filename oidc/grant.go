@@ -48,9 +48,11 @@ type grant struct {
 
 	// Refresh is the refresh token in force; nil if there is none.
 	Refresh *refresh `json:"refresh,omitempty"`
-	// Access are opaque access tokens; Denied the ids of JWTs that were revoked.
-	Access []opaque `json:"access,omitempty"`
-	Denied []denied `json:"denied,omitempty"`
+	// Access are opaque access tokens; Denied the ids of JWTs that were revoked. Of those
+	// that were issued up to DeniedUntil all were.
+	Access      []opaque  `json:"access,omitempty"`
+	Denied      []denied  `json:"denied,omitempty"`
+	DeniedUntil time.Time `json:"deniedUntil,omitzero"`
 
 	Revoked bool      `json:"revoked,omitempty"`
 	Created time.Time `json:"created"`
@@ -74,9 +76,10 @@ type code struct {
 // gets the same successor twice.
 type refresh struct {
 	Seed string `json:"seed"`
-	// Number of the token in force, and since when it is.
-	Number int       `json:"number"`
-	Since  time.Time `json:"since"`
+	// Number of the token in force. Since is from when on it is, with the same of those
+	// before it that may still be within the grace in front of it.
+	Number int         `json:"number"`
+	Since  []time.Time `json:"since"`
 	// Idle is when it expires unless it is used.
 	Idle time.Time `json:"idle"`
 }
@@ -93,7 +96,56 @@ type opaque struct {
 
 type denied struct {
 	ID      string    `json:"id"`
+	Issued  time.Time `json:"issued"`
 	Expires time.Time `json:"expires"`
+}
+
+// maxAccess is how many opaque access tokens of a grant are in force, the latest, and how
+// many of its JWTs are revoked one by one.
+const maxAccess = 100
+
+// deny makes a JWT void. A client that revokes more of them than are kept track of has
+// those void as well that were issued before: none that was revoked is good again.
+func (g *grant) deny(d denied) {
+	g.Denied = append(g.Denied, d)
+	if len(g.Denied) <= maxAccess {
+		return
+	}
+	slices.SortFunc(g.Denied, func(a, b denied) int { return a.Issued.Compare(b.Issued) })
+	half := len(g.Denied) / 2
+	if last := g.Denied[half-1].Issued; last.After(g.DeniedUntil) {
+		g.DeniedUntil = last
+	}
+	g.Denied = slices.DeleteFunc(g.Denied, func(d denied) bool { return !d.Issued.After(g.DeniedUntil) })
+}
+
+// denies tells whether a JWT was revoked. Times in JWTs are in whole seconds.
+func (g *grant) denies(id string, issued int64) bool {
+	return !g.DeniedUntil.IsZero() && issued <= g.DeniedUntil.Unix() ||
+		slices.ContainsFunc(g.Denied, func(d denied) bool { return d.ID == id })
+}
+
+// maxRotations is how many rotations are remembered for the grace. Who rotates faster than
+// that within it can use older tokens for less long.
+const maxRotations = 16
+
+// rotate puts the next refresh token in force.
+func (f *refresh) rotate(now time.Time) {
+	f.Since = slices.DeleteFunc(append(f.Since, now), func(t time.Time) bool { return now.Sub(t) >= grace && t != now })
+	f.Since = f.Since[max(0, len(f.Since)-maxRotations):]
+	f.Number++
+}
+
+// replaced is when another took the place of the token with a number; false if it is the
+// one in force. It is the zero time when that is too long ago to be remembered.
+func (f *refresh) replaced(number int) (time.Time, bool) {
+	if number == f.Number {
+		return time.Time{}, false
+	}
+	if i := len(f.Since) - (f.Number - number); i >= 0 {
+		return f.Since[i], true
+	}
+	return time.Time{}, true
 }
 
 func (g grant) index() store.Index {
@@ -179,9 +231,16 @@ func (p *Provider) inForce(ctx context.Context, g grant) error {
 	if g.Revoked || !p.o.Clock.Now().Before(g.Expires) {
 		return errGone
 	}
+	if _, err := p.clients.get(ctx, g.Client); errors.Is(err, errUnknownClient) || errors.As(err, new(*Error)) {
+		return errGone // it was removed, or is not valid any more
+	} else if err != nil {
+		return err
+	}
 	if g.User == "" {
 		return nil
 	}
+	// An account that was merged answers to its former ids: the grant stays, with the
+	// subject that the client knows.
 	if _, err := p.o.Users.Get(ctx, g.User); errors.Is(err, store.ErrNotFound) {
 		return errGone
 	} else if err != nil {
@@ -216,7 +275,7 @@ func (p *Provider) change(ctx context.Context, id string, change func(*grant) er
 // comes with one of them is recognized.
 func (p *Provider) revoke(ctx context.Context, id string) error {
 	_, err := p.change(ctx, id, func(g *grant) error {
-		g.Revoked = true
+		g.Revoked, g.Access, g.Denied = true, nil, nil
 		return nil
 	})
 	if errors.Is(err, errGone) {
@@ -228,14 +287,25 @@ func (p *Provider) revoke(ctx context.Context, id string) error {
 // tidy drops what has run out.
 func (g *grant) tidy(now time.Time) {
 	g.Access = slices.DeleteFunc(g.Access, func(o opaque) bool { return !now.Before(o.Expires) })
+	g.Access = g.Access[max(0, len(g.Access)-maxAccess):]
 	g.Denied = slices.DeleteFunc(g.Denied, func(d denied) bool { return !now.Before(d.Expires) })
 }
 
-// write replaces a grant that was read with a version.
-func (p *Provider) write(ctx context.Context, version int64, g *grant) error {
-	_, err := p.grants.Replace(ctx, store.Item[grant]{ID: g.ID, Version: version, Value: *g})
-	p.cache.Forget(g.ID)
-	return err
+// replacing writes a grant over the version that was read of it.
+func (p *Provider) replacing(ctx context.Context, version int64, g *grant) func() error {
+	return func() error {
+		_, err := p.grants.Replace(ctx, store.Item[grant]{ID: g.ID, Version: version, Value: *g})
+		p.cache.Forget(g.ID)
+		return err
+	}
+}
+
+// inserting writes a new grant.
+func (p *Provider) inserting(ctx context.Context, g *grant) func() error {
+	return func() error {
+		_, err := p.grants.Insert(ctx, g.ID, *g)
+		return err
+	}
 }
 
 func isConflict(err error) bool {

@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"context"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -23,11 +24,14 @@ type access struct {
 
 var errNoToken = errors.New("not an access token of this server, or not any more")
 
+// maxToken is how long a token may be that is looked at, in bytes.
+const maxToken = 16 << 10
+
 // inspect finds out what an access token is good for. The error is errNoToken, or of the
 // store. A JWT whose signature was checked a moment ago is not checked again; whether it
 // has been revoked is, in memory.
 func (p *Provider) inspect(ctx context.Context, token string) (*access, error) {
-	if len(token) > 4096 || token == "" {
+	if len(token) > maxToken || token == "" {
 		return nil, errNoToken
 	}
 	if strings.Count(token, ".") == 1 {
@@ -61,8 +65,15 @@ func (p *Provider) inspect(ctx context.Context, token string) (*access, error) {
 	if err != nil {
 		return nil, err
 	}
-	if slices.ContainsFunc(g.Denied, func(d denied) bool { return d.ID == claims.ID }) {
+	if g.denies(claims.ID, claims.IssuedAt) {
 		return nil, errNoToken
+	}
+	if claims.Client != g.Client { // of a token exchange
+		if _, err := p.clients.get(ctx, claims.Client); errors.Is(err, errUnknownClient) {
+			return nil, errNoToken
+		} else if err != nil {
+			return nil, err
+		}
 	}
 	return &access{accessClaims: claims, grant: g, Scopes: strings.Fields(claims.Scope)}, nil
 }
@@ -79,15 +90,15 @@ func (p *Provider) inspectOpaque(ctx context.Context, token string) (*access, er
 	if err != nil {
 		return nil, err
 	}
-	now := p.o.Clock.Now()
+	now, hash := p.o.Clock.Now(), hashSecret(token)
 	for _, o := range g.Access {
-		if !sameHash(o.Hash, token) || !now.Before(o.Expires) {
+		if subtle.ConstantTimeCompare([]byte(o.Hash), []byte(hash)) != 1 || !now.Before(o.Expires) {
 			continue
 		}
 		a := &access{grant: g, Scopes: o.Scope, accessClaims: accessClaims{
 			Issuer: p.o.Issuer, Subject: g.Subject, Client: g.Client, IssuedAt: o.Issued.Unix(), Expires: o.Expires.Unix(),
 			ID: g.ID, Scope: strings.Join(o.Scope, " "), AuthTime: unix(g.AuthTime), ACR: g.ACR, AMR: g.AMR, SessionID: g.Session,
-			Audience: p.audienceOf(nil, o.Resources),
+			Audience: p.audienceOf(o.Scope, o.Resources),
 		}}
 		if o.KeyThumbprint != "" {
 			a.Confirm = &confirmation{Thumbprint: o.KeyThumbprint}
@@ -102,7 +113,6 @@ type introspection struct {
 	Active bool `json:"active"`
 	accessClaims
 	TokenType string `json:"token_type,omitempty"`
-	Username  string `json:"username,omitempty"`
 }
 
 // Introspect serves the introspection endpoint (RFC 7662).
@@ -129,7 +139,7 @@ func (p *Provider) Introspect() http.HandlerFunc {
 			return nil, err
 		}
 		// Who is neither the client nor an audience of the token has no business with it.
-		if a.Client != c.ClientID && !slices.ContainsFunc(a.Audience, func(aud string) bool { return slices.Contains(c.Resources, aud) }) {
+		if a.Client != c.ClientID && !slices.ContainsFunc(a.Audience, c.is) {
 			return inactive, nil
 		}
 		answer := introspection{Active: true, accessClaims: a.accessClaims, TokenType: "Bearer"}
@@ -140,9 +150,25 @@ func (p *Provider) Introspect() http.HandlerFunc {
 	})
 }
 
-// introspectOther answers for refresh tokens of the client itself; all else is inactive.
+// is tells whether the client is an audience of access tokens: by its client_id, or by
+// the address that the operator has written in its entry.
+func (c *Client) is(aud string) bool {
+	base := strings.TrimSuffix(c.URL, "/")
+	return aud == c.ClientID || !c.Registered && base != "" && (aud == base || strings.HasPrefix(aud, base+"/"))
+}
+
+// introspectOther answers for refresh tokens of the client itself, and for the tokens of
+// GET /token; all else is inactive.
 func (p *Provider) introspectOther(ctx context.Context, c *Client, token string) (any, error) {
 	inactive := map[string]bool{"active": false}
+	if len(token) > maxToken {
+		return inactive, nil
+	}
+	if !c.Registered && strings.HasPrefix(token, "ey") {
+		if known, err := p.older(ctx, token); known != nil || err != nil {
+			return known, err
+		}
+	}
 	id, ok := grantOf(token)
 	if !ok {
 		return inactive, nil
@@ -160,8 +186,37 @@ func (p *Provider) introspectOther(ctx context.Context, c *Client, token string)
 	}
 	return introspection{Active: true, accessClaims: accessClaims{
 		Issuer: p.o.Issuer, Subject: g.Subject, Client: g.Client, Scope: strings.Join(g.Scope, " "),
-		IssuedAt: g.Refresh.Since.Unix(), Expires: g.Refresh.Idle.Unix(), ID: g.ID, Audience: audience{p.o.Issuer},
+		IssuedAt: g.Refresh.Since[len(g.Refresh.Since)-1].Unix(), Expires: g.Refresh.Idle.Unix(), ID: g.ID, Audience: audience{p.o.Issuer},
 	}}, nil
+}
+
+// older answers for a token of GET /token, which every application may verify with the
+// public key: it has no issuer, no audience and no client. The answer is nil if it is
+// none, has expired, is of nobody, or of somebody who is gone.
+func (p *Provider) older(ctx context.Context, token string) (any, error) {
+	payload, err := p.o.Tokens.VerifyJWT(token, "JWT")
+	if err != nil {
+		return nil, nil
+	}
+	var claims struct {
+		Issuer   json.RawMessage `json:"iss"` // ID Tokens and signed answers have one
+		IssuedAt int64           `json:"iat"`
+		Expires  int64           `json:"exp"`
+		User     *struct {
+			ID string `json:"id"`
+		} `json:"user"`
+	}
+	if json.Unmarshal(payload, &claims) != nil || claims.Issuer != nil || claims.User == nil || p.o.Clock.Now().Unix() >= claims.Expires {
+		return nil, nil
+	}
+	a, err := p.o.Users.Get(ctx, claims.User.ID)
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrInvalid) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"active": true, "sub": claims.User.ID, "username": a.Name, "iat": claims.IssuedAt, "exp": claims.Expires}, nil
 }
 
 // Revoke serves the revocation endpoint (RFC 7009). What is unknown counts as revoked.
@@ -211,7 +266,7 @@ func (p *Provider) revokeAccess(ctx context.Context, a *access, token string) er
 		g.tidy(p.o.Clock.Now())
 		g.Access = slices.DeleteFunc(g.Access, func(o opaque) bool { return sameHash(o.Hash, token) })
 		if strings.Count(token, ".") == 2 {
-			g.Denied = append(g.Denied, denied{ID: a.ID, Expires: time.Unix(a.Expires, 0).UTC()})
+			g.deny(denied{ID: a.ID, Issued: time.Unix(a.IssuedAt, 0).UTC(), Expires: time.Unix(a.Expires, 0).UTC()})
 		}
 		return nil
 	})

@@ -72,13 +72,15 @@ func (p *Provider) redeemCode(ctx context.Context, c *Client, r *http.Request, f
 		return nil, unknown
 	case g.Code.Used:
 		// Somebody has it twice (RFC 6749, 10.5): what the first use has given is void.
-		if err := p.revoke(ctx, id); err != nil {
-			return nil, err
+		if !g.Revoked {
+			if err := p.revoke(ctx, id); err != nil {
+				return nil, err
+			}
 		}
 		return nil, unknown
 	case !now.Before(g.Code.Expires):
 		return nil, unknown
-	case form.Get("redirect_uri") != g.Code.RedirectURI && (g.Code.RedirectURI != "" || form.Get("redirect_uri") != ""):
+	case form.Get("redirect_uri") != g.Code.RedirectURI:
 		return nil, invalidGrant("The redirect_uri is not that of the authorization request.")
 	}
 	if err := checkVerifier(g.Code.Challenge, form.Get("code_verifier")); err != nil {
@@ -87,6 +89,10 @@ func (p *Provider) redeemCode(ctx context.Context, c *Client, r *http.Request, f
 	if err := p.inForce(ctx, g); err != nil {
 		return nil, goneOr(err, unknown)
 	}
+	resources, err := narrowed(g.Resources, form["resource"])
+	if err != nil {
+		return nil, err
+	}
 	thumbprint, err := p.proofOf(ctx, r, c, g.KeyThumbprint, "")
 	if err != nil {
 		return nil, err
@@ -94,15 +100,45 @@ func (p *Provider) redeemCode(ctx context.Context, c *Client, r *http.Request, f
 	g.KeyThumbprint = thumbprint
 	g.Code.Used = true
 	if c.allows(grantRefresh) {
-		g.Refresh = &refresh{Seed: random(), Since: now}
+		g.Refresh = &refresh{Seed: random(), Since: []time.Time{now}}
 	}
-	return p.answerTokens(ctx, c, item.Version, &g, g.Scope, g.Resources, func(err error) error {
+	answer, err := p.answerTokens(ctx, c, &g, g.Scope, resources, p.replacing(ctx, item.Version, &g))
+	if isConflict(err) {
 		// Of two at once one has won: the other is the second use of the code.
-		if revokeErr := p.revoke(ctx, id); revokeErr != nil {
-			return revokeErr
+		if err := p.revoke(ctx, id); err != nil {
+			return nil, err
 		}
-		return unknown
-	})
+		return nil, unknown
+	}
+	return answer, err
+}
+
+// narrowed are the resources of one access token: those of the grant, or those of them
+// that the request names (RFC 8707, 2.2).
+func narrowed(granted, asked []string) ([]string, error) {
+	if len(asked) == 0 {
+		return granted, nil
+	}
+	for _, resource := range asked {
+		if !slices.Contains(granted, resource) {
+			return nil, fail("invalid_target", "A resource is not among those that were granted.")
+		}
+	}
+	return intersect(granted, asked), nil
+}
+
+// narrowedScope is the same for scopes (RFC 6749, 6). The grant keeps what it has.
+func narrowedScope(granted []string, asked string) ([]string, error) {
+	if asked == "" {
+		return granted, nil
+	}
+	names := strings.Fields(asked)
+	for _, name := range names {
+		if !slices.Contains(granted, name) {
+			return nil, fail("invalid_scope", "The scope is wider than what was granted.")
+		}
+	}
+	return intersect(granted, names), nil
 }
 
 // checkVerifier is PKCE with S256 (RFC 7636, 4.6).
@@ -149,17 +185,13 @@ func (p *Provider) refresh(ctx context.Context, c *Client, r *http.Request, form
 		if !now.Before(g.Refresh.Idle) {
 			return nil, unknown
 		}
-		scope, resources := g.Scope, g.Resources
-		if text := form.Get("scope"); text != "" {
-			asked := strings.Fields(text)
-			if scope = intersect(g.Scope, asked); len(scope) != len(slices.Compact(slices.Sorted(slices.Values(asked)))) {
-				return nil, fail("invalid_scope", "The scope is wider than what was granted.")
-			}
+		scope, err := narrowedScope(g.Scope, form.Get("scope"))
+		if err != nil {
+			return nil, err
 		}
-		if list := form["resource"]; len(list) > 0 {
-			if resources = intersect(g.Resources, list); len(resources) != len(list) {
-				return nil, fail("invalid_target", "A resource is not among those that were granted.")
-			}
+		resources, err := narrowed(g.Resources, form["resource"])
+		if err != nil {
+			return nil, err
 		}
 		// A client that has proved who it is may change its key, but not do without one; a
 		// public one is held to it (RFC 9449, 5). A proof is good once: whoever comes here again,
@@ -175,12 +207,13 @@ func (p *Provider) refresh(ctx context.Context, c *Client, r *http.Request, form
 			proven = true
 		}
 		g.KeyThumbprint = thumbprint
-		latest := g.Refresh.Number
-		switch {
-		case c.FAPI && number == latest: // no rotation: FAPI 2.0 Security Profile, 5.3.2.1
-		case number == latest:
-			g.Refresh.Number, g.Refresh.Since = latest+1, now
-		case number == latest-1 && now.Sub(g.Refresh.Since) < grace:
+		successor := number + 1
+		switch replaced, ok := g.Refresh.replaced(number); {
+		case !ok && c.FAPI:
+			successor = number // no rotation: FAPI 2.0 Security Profile, 5.3.2.1
+		case !ok:
+			g.Refresh.rotate(now)
+		case now.Sub(replaced) < grace:
 			// The answer was lost, or another tab was faster: the same successor once more.
 		default:
 			p.o.Log.Warn("a refresh token was used after its successor", "client", c.ClientID, "grant", g.ID)
@@ -189,17 +222,21 @@ func (p *Provider) refresh(ctx context.Context, c *Client, r *http.Request, form
 			}
 			return nil, unknown
 		}
-		again := false
-		answer, err := p.answerTokens(ctx, c, item.Version, &g, scope, resources, func(error) error { again = true; return nil })
-		if !again {
-			return answer, err
+		answer, err := p.answerTokens(ctx, c, &g, scope, resources, p.replacing(ctx, item.Version, &g))
+		if isConflict(err) {
+			continue
 		}
+		if err == nil {
+			answer.RefreshToken = p.refreshToken(&g, successor)
+		}
+		return answer, err
 	}
 }
 
-// answerTokens makes the tokens of a grant and writes it. beaten is asked what to do when
-// somebody else has changed it meanwhile.
-func (p *Provider) answerTokens(ctx context.Context, c *Client, version int64, g *grant, scope, resources []string, beaten func(error) error) (*tokenAnswer, error) {
+// answerTokens makes the tokens of a grant, which save writes. It is written before
+// anything is signed: who is beaten to it has cost no signature, and a signature that
+// fails costs a new sign-in, where the other order would let a code be used again.
+func (p *Provider) answerTokens(ctx context.Context, c *Client, g *grant, scope, resources []string, save func() error) (*tokenAnswer, error) {
 	now := p.o.Clock.Now()
 	g.Used = now
 	g.tidy(now)
@@ -218,14 +255,12 @@ func (p *Provider) answerTokens(ctx context.Context, c *Client, version int64, g
 		}
 		a.RefreshToken = p.refreshToken(g, g.Refresh.Number)
 	}
-	var err error
-	if a.AccessToken, err = p.accessToken(c, g, scope, resources); err != nil {
+	sign := p.accessToken(c, g, scope, resources)
+	if err := save(); err != nil {
 		return nil, err
 	}
-	if err := p.write(ctx, version, g); err != nil {
-		if isConflict(err) {
-			return nil, beaten(err)
-		}
+	var err error
+	if a.AccessToken, err = sign(); err != nil {
 		return nil, err
 	}
 	if slices.Contains(scope, scopeOpenID) {
@@ -245,33 +280,36 @@ func (p *Provider) clientCredentials(ctx context.Context, c *Client, r *http.Req
 	if c.public() {
 		return nil, fail("unauthorized_client", "A client that cannot prove who it is gets no token of its own.")
 	}
-	thumbprint, err := p.proofOf(ctx, r, c, "", "")
-	if err != nil {
-		return nil, err
-	}
 	var scope []string
 	for _, s := range strings.Fields(form.Get("scope")) {
 		// Scopes about people make no sense without one.
 		if slices.Contains(scopes, s) || !c.mayAsk(s) || c.Scope == "" {
 			return nil, fail("invalid_scope", "The scope %.60s is not available here.", s)
 		}
-		scope = append(scope, s)
+		if !slices.Contains(scope, s) {
+			scope = append(scope, s)
+		}
 	}
-	for _, resource := range form["resource"] {
+	resources, err := c.mayTarget(form["resource"])
+	if err != nil {
+		return nil, err
+	}
+	thumbprint, err := p.proofOf(ctx, r, c, "", "")
+	if err != nil {
+		return nil, err
+	}
+	g := &grant{ID: newGrantID(), Client: c.ClientID, Subject: c.ClientID, Scope: scope, Resources: resources,
+		KeyThumbprint: thumbprint, Created: p.o.Clock.Now()}
+	return p.answerTokens(ctx, c, g, scope, resources, p.inserting(ctx, g))
+}
+
+// mayTarget checks resources that are asked for against those of the client, and drops
+// what is there twice.
+func (c *Client) mayTarget(asked []string) ([]string, error) {
+	for _, resource := range asked {
 		if !slices.Contains(c.Resources, resource) {
 			return nil, fail("invalid_target", "A resource is not one that this client may use.")
 		}
 	}
-	g := &grant{ID: newGrantID(), Client: c.ClientID, Subject: c.ClientID, Scope: scope, Resources: form["resource"],
-		KeyThumbprint: thumbprint, Created: p.o.Clock.Now()}
-	a := &tokenAnswer{TokenType: "Bearer", ExpiresIn: int64(p.o.AccessTokenLife / time.Second), Scope: strings.Join(scope, " ")}
-	if thumbprint != "" {
-		a.TokenType = "DPoP"
-	}
-	if a.AccessToken, err = p.accessToken(c, g, scope, g.Resources); err != nil {
-		return nil, err
-	}
-	g.Used = g.Created
-	_, err = p.grants.Insert(ctx, g.ID, *g)
-	return a, err
+	return intersect(c.Resources, asked), nil
 }

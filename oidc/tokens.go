@@ -42,6 +42,8 @@ type confirmation struct {
 // actor is the client that acts for the subject (RFC 8693, 4.1).
 type actor struct {
 	Subject string `json:"sub"`
+	// Actor is who has acted for the subject before.
+	Actor *actor `json:"act,omitempty"`
 }
 
 // audience is written as a string when it is one (RFC 7519, 4.1.3).
@@ -63,27 +65,31 @@ func (a *audience) UnmarshalJSON(data []byte) error {
 	return json.Unmarshal(data, (*[]string)(a))
 }
 
-// accessToken makes an access token of a grant. An opaque one is added to g, which the
-// caller writes.
-func (p *Provider) accessToken(c *Client, g *grant, scope, resources []string) (token string, err error) {
+// accessToken makes an access token of a grant: what it is goes into g, which the caller
+// writes, and then has it signed.
+func (p *Provider) accessToken(c *Client, g *grant, scope, resources []string) (sign func() (string, error)) {
 	now := p.o.Clock.Now()
 	expires := now.Add(p.o.AccessTokenLife)
 	if g.Expires.Before(expires) {
 		g.Expires = expires
 	}
 	if c.AccessTokenFormat == tokenOpaque {
-		token = g.newSecret()
+		token := g.newSecret()
 		g.Access = append(g.Access, opaque{Hash: hashSecret(token), Scope: scope, Resources: resources, KeyThumbprint: g.KeyThumbprint, Issued: now, Expires: expires})
-		return token, nil
+		return func() (string, error) { return token, nil }
 	}
 	claims := accessClaims{
-		Issuer: p.o.Issuer, Subject: g.Subject, Audience: p.audienceOf(c, resources), Client: c.ClientID,
+		Issuer: p.o.Issuer, Subject: g.Subject, Audience: p.audienceOf(scope, resources), Client: c.ClientID,
 		IssuedAt: now.Unix(), Expires: expires.Unix(), ID: g.newSecret(), Scope: strings.Join(scope, " "),
 		AuthTime: unix(g.AuthTime), ACR: g.ACR, AMR: g.AMR, SessionID: g.Session,
 	}
 	if g.KeyThumbprint != "" {
 		claims.Confirm = &confirmation{Thumbprint: g.KeyThumbprint}
 	}
+	return func() (string, error) { return p.signAccess(c, claims) }
+}
+
+func (p *Provider) signAccess(c *Client, claims accessClaims) (string, error) {
 	payload, err := json.Marshal(claims)
 	if err != nil {
 		return "", err
@@ -103,13 +109,15 @@ func tokenType(thumbprint string) string {
 	return "Bearer"
 }
 
-// audienceOf is who an access token is for: the resources that were asked for, or this
-// server, whose userinfo and events take it.
-func (p *Provider) audienceOf(_ *Client, resources []string) audience {
-	if len(resources) == 0 {
-		return audience{p.o.Issuer}
+// audienceOf is who an access token is for: the resources that were asked for, and this
+// server if its scopes are for userinfo or events, or if nothing was asked for. Without
+// those scopes a resource that is shown the token can do nothing with it here.
+func (p *Provider) audienceOf(scope, resources []string) audience {
+	a := audience(slices.Clone(resources))
+	if len(a) == 0 || slices.Contains(scope, scopeOpenID) || slices.Contains(scope, scopeSessionEvents) {
+		a = append(a, p.o.Issuer)
 	}
-	return append(audience(slices.Clone(resources)), p.o.Issuer)
+	return a
 }
 
 func unix(t time.Time) int64 {
@@ -181,7 +189,7 @@ func (p *Provider) issueFront(r *request, g *grant, parameters url.Values) error
 	token := ""
 	if r.hasType("token") {
 		var err error
-		if token, err = p.accessToken(r.client, g, g.Scope, g.Resources); err != nil {
+		if token, err = p.accessToken(r.client, g, g.Scope, g.Resources)(); err != nil {
 			return err
 		}
 		parameters.Set("access_token", token)

@@ -3,9 +3,12 @@ package oidc
 import (
 	"encoding/json"
 	"errors"
+	"mime"
 	"net/http"
 	"slices"
 	"strings"
+
+	"login-server/store"
 )
 
 // UserInfo serves the userinfo endpoint (OpenID Connect Core, 5.3), by GET and POST.
@@ -21,6 +24,9 @@ func (p *Provider) UserInfo() http.HandlerFunc {
 			return
 		}
 		claims, err := p.userinfo(r.Context(), &a.grant, a.Scopes)
+		if errors.Is(err, store.ErrNotFound) {
+			err = invalidToken() // the account was deleted a moment ago
+		}
 		if err != nil {
 			p.refuseBearer(w, r, err)
 			return
@@ -69,7 +75,7 @@ func (p *Provider) bearer(r *http.Request) (*access, error) {
 	if r.URL.Query().Has("access_token") {
 		return nil, invalidRequest("Access tokens are not accepted in the query.")
 	}
-	if r.Method == http.MethodPost && r.Header.Get("Content-Type") != "" {
+	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); r.Method == http.MethodPost && kind == formType {
 		form, err := readForm(r)
 		if err != nil {
 			return nil, err
@@ -90,6 +96,10 @@ func (p *Provider) bearer(r *http.Request) (*access, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	// A token for somebody else is not for us (RFC 9068, 4).
+	if !slices.Contains(a.Audience, p.o.Issuer) {
+		return nil, invalidToken()
 	}
 	return a, p.provesPossession(r, a, token, bound)
 }
