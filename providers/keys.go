@@ -69,7 +69,11 @@ func (s jwks) usable() keySet {
 			if bits := k.N.BitLen(); bits < minRSA || bits > maxRSA {
 				continue
 			}
-		case *ecdsa.PublicKey, ed25519.PublicKey:
+		case ed25519.PublicKey:
+			if len(k) != ed25519.PublicKeySize { // to verify with it would panic
+				continue
+			}
+		case *ecdsa.PublicKey:
 		default:
 			continue
 		}

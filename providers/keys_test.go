@@ -3,6 +3,7 @@ package providers
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"math/big"
 	"testing"
 )
@@ -28,5 +29,21 @@ func TestKeysThatCost(t *testing.T) {
 	}
 	if got := len(jwks{Keys: many}.usable()); got != maxKeys {
 		t.Errorf("%d of %d keys are usable, want %d", got, len(many), maxKeys)
+	}
+}
+
+// TestKeysOfAnotherLength: one that cannot be used takes nothing from the others.
+func TestKeysOfAnotherLength(t *testing.T) {
+	for length, want := range map[int]int{0: 0, 31: 0, 32: 1, 33: 0, 1000: 0} {
+		x := base64.RawURLEncoding.EncodeToString(make([]byte, length))
+		keys := jwks{Keys: []json.RawMessage{json.RawMessage(`{"kty":"OKP","crv":"Ed25519","x":"` + x + `"}`)}}.usable()
+		if len(keys) != want {
+			t.Errorf("%d bytes: %d usable keys, want %d", length, len(keys), want)
+		}
+		header := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"EdDSA"}`))
+		signature := base64.RawURLEncoding.EncodeToString(make([]byte, 64))
+		if _, err := keys.verify(header + ".e30." + signature); !errors.Is(err, errNoKey) {
+			t.Errorf("%d bytes: %v", length, err)
+		}
 	}
 }
