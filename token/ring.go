@@ -244,7 +244,7 @@ func (m *Manager) tend(ctx context.Context, algorithm string, rotate bool) (bool
 			return false, err
 		case note == noteLost:
 			m.log.Warn(note, "algorithm", algorithm)
-		case note != "":
+		case note != "" && !rotate: // who rotates by hand is told
 			m.log.Info(note, "algorithm", algorithm, "signs_in", m.options.PublishFor)
 		}
 		return true, nil
