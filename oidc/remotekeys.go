@@ -113,6 +113,10 @@ func readJWS(raw string, limit int) (header joseHeader, payload []byte, err erro
 	if payload, err = base64.RawURLEncoding.Strict().DecodeString(parts[1]); err != nil {
 		return header, nil, errNotJWS
 	}
+	// The library reads other ways to write the same signature too.
+	if _, err = base64.RawURLEncoding.Strict().DecodeString(parts[2]); err != nil {
+		return header, nil, errNotJWS
+	}
 	if header.Crit != nil || header.B64 != nil {
 		return header, nil, errNotJWS // RFC 7515, 4.1.11: something that has to be understood, and is not
 	}
