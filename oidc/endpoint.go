@@ -92,6 +92,7 @@ func (p *Provider) Endpoints() map[string]http.Handler {
 	endpoints := map[string]http.Handler{
 		"POST " + PathPush:       p.Push(),
 		"POST " + PathToken:      p.Token(),
+		"POST " + PathDevice:     p.Device(),
 		"POST " + PathIntrospect: p.Introspect(),
 		"POST " + PathRevoke:     p.Revoke(),
 		"GET " + PathUserInfo:    p.UserInfo(),

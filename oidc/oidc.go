@@ -85,6 +85,7 @@ type Provider struct {
 	pending  *store.Collection[interaction]
 	pushed   *store.Collection[pushed]
 	consents *store.Collection[consent]
+	devices  *store.Collection[device]
 	logouts  *Logouts
 	// salt is what pairwise subjects are computed with; it never changes.
 	salt []byte
@@ -130,6 +131,7 @@ func New(ctx context.Context, apps []config.Application, o Options) (*Provider, 
 		pending:  store.NewCollection(o.Store, "authorization", interaction.index),
 		pushed:   store.NewCollection(o.Store, "pushed request", pushed.index),
 		consents: store.NewCollection(o.Store, "consent", consent.index),
+		devices:  store.NewCollection(o.Store, "device", device.index),
 		verified: store.NewCache[accessClaims](10_000, time.Minute, o.Clock.Now),
 		remote:   newRemoteKeys(o),
 		spent:    store.NewCollection(o.Store, "spent", spent.index),
