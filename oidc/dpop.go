@@ -33,9 +33,11 @@ const (
 	maxProof = 8 << 10 // bytes
 	// proofAge is by how much the iat of a proof may differ from our time, either way.
 	proofAge = time.Minute
+	// proofKept is how long a proof is remembered: as long as one can be good at the most.
+	proofKept = 2*proofAge + time.Second
 	// noncePeriod is after how long there is another nonce; the one before is good too.
 	noncePeriod = 2 * time.Minute
-	// maxProofs is how many proofs are remembered in memory in two minutes, before the
+	// maxProofs is how many proofs are remembered in memory in the time of proofKept, before the
 	// store is asked to.
 	maxProofs = 250_000
 )
@@ -136,7 +138,7 @@ func (p *Provider) proven(r *http.Request, path string, algs []string) (string, 
 	if given == nil || err != nil {
 		return "", err
 	}
-	first, err := p.remember(r.Context(), "proof", given.Thumbprint, given.ID, p.o.Clock.Now().Add(2*proofAge))
+	first, err := p.remember(r.Context(), "proof", given.Thumbprint, given.ID, p.o.Clock.Now().Add(proofKept))
 	switch {
 	case err != nil:
 		return "", err
@@ -204,7 +206,7 @@ func (p *Provider) provesPossession(r *http.Request, a *access, token string, dp
 	// proof again after a restart needs the token as well, and gets the same answer once more.
 	first, spill := p.proofs.first(given.Thumbprint + "\x00" + given.ID)
 	if spill {
-		if first, err = p.remember(r.Context(), "proof", given.Thumbprint, given.ID, p.o.Clock.Now().Add(2*proofAge)); err != nil {
+		if first, err = p.remember(r.Context(), "proof", given.Thumbprint, given.ID, p.o.Clock.Now().Add(proofKept)); err != nil {
 			return err
 		}
 	}
@@ -346,7 +348,7 @@ func (u *usedProofs) first(value string) (first, spill bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	now := u.now()
-	if u.recent == nil || now.Sub(u.began) >= 2*proofAge {
+	if u.recent == nil || now.Sub(u.began) >= proofKept {
 		u.before, u.recent, u.began = u.recent, map[[16]byte]struct{}{}, now
 	}
 	if _, ok := u.recent[key]; ok {
@@ -358,7 +360,7 @@ func (u *usedProofs) first(value string) (first, spill bool) {
 	if len(u.recent) >= maxProofs {
 		u.spilled = now
 	}
-	if !u.spilled.IsZero() && now.Sub(u.spilled) < 2*proofAge {
+	if !u.spilled.IsZero() && now.Sub(u.spilled) < proofKept {
 		return false, true
 	}
 	u.recent[key] = struct{}{}
