@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -303,10 +304,12 @@ func sameLoopback(registered, given string) bool {
 	if host != "127.0.0.1" && host != "::1" && host != "localhost" || host != b.Hostname() {
 		return false
 	}
-	// Written anew without the ports, and compared with what was given letter by letter:
-	// what net/url reads leniently is refused.
-	a.Host, b.Host = bracket(host), bracket(host)
-	return a.String() == b.String() && strings.HasPrefix(given, "http://"+bracket(host))
+	if port, err := strconv.ParseUint(b.Port(), 10, 16); b.Host != bracket(host) && (err != nil || port == 0) {
+		return false
+	}
+	// Letter by letter: what net/url reads leniently, such as an empty fragment, is refused.
+	path, ok := strings.CutPrefix(registered, "http://"+a.Host)
+	return ok && given == "http://"+b.Host+path
 }
 
 func bracket(host string) string {
