@@ -546,6 +546,9 @@ func (p *Provider) FrontChannel(ctx context.Context, s session.Session) ([]strin
 		if err != nil {
 			return nil, err
 		}
+		if !item.Value.Ended.IsZero() {
+			continue
+		}
 		c, err := p.clients.get(ctx, item.Value.Client)
 		if errors.Is(err, errUnknownClient) {
 			continue

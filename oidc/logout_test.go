@@ -23,7 +23,7 @@ const logoutClient = `{"client_id": "app", "name": "App", "url": "https://app.ex
 	"redirect_uris": ["https://app.example.org/cb"], "trusted": true,
 	"post_logout_redirect_uris": ["https://app.example.org/bye", "https://app.example.org/bye?keep=1", "https://app.example.org/empty?"]}`
 
-const otherClient = `{"client_id": "other", "name": "Other", "url": "https://other.example.org/", "client_secret": "` + secret + `",
+const pairwiseClient = `{"client_id": "other", "name": "Other", "url": "https://other.example.org/", "client_secret": "` + secret + `",
 	"redirect_uris": ["https://other.example.org/cb"], "trusted": true, "subject_type": "pairwise",
 	"post_logout_redirect_uris": ["https://other.example.org/bye"]}`
 
@@ -47,7 +47,7 @@ func (h *house) endSession(values url.Values, who *Person) string {
 
 // Rule 37.
 func TestEndSessionFollows(t *testing.T) {
-	h := newHouse(t, logoutClient, otherClient)
+	h := newHouse(t, logoutClient, pairwiseClient)
 	ada := h.person("ada")
 	good, pairwise := h.idTokenOf("app", ada), h.idTokenOf("other", ada)
 	tests := []struct {
@@ -102,7 +102,7 @@ func resign(t *testing.T, token string, change func(map[string]any), sign func([
 
 // Rule 37: anything missing, unregistered, tampered, or somebody else's hint.
 func TestEndSessionAsks(t *testing.T) {
-	h := newHouse(t, logoutClient, otherClient)
+	h := newHouse(t, logoutClient, pairwiseClient)
 	ada := h.person("ada")
 	good := h.idTokenOf("app", ada)
 	others := h.idTokenOf("app", h.person("ben"))
@@ -228,7 +228,7 @@ func TestEndSessionOfAnotherSignIn(t *testing.T) {
 
 // Rule 18.
 func TestIDTokenHint(t *testing.T) {
-	h := newHouse(t, logoutClient, otherClient)
+	h := newHouse(t, logoutClient, pairwiseClient)
 	ada, ben := h.person("ada"), h.person("ben")
 	good := h.idTokenOf("app", ada)
 	if got := h.answered(ask("app", "prompt", "none", "id_token_hint", good), ada); got.Get("code") == "" {
