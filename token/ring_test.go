@@ -829,11 +829,12 @@ func TestFirstUseAtOnce(t *testing.T) {
 
 func TestStoreThatFails(t *testing.T) {
 	h := newHouse(t)
-	m := h.manager("RS256")
+	_, err := token.EnsureKeys(h.private, h.public, "RS256")
+	h.must(err)
 	engine, err := sqlite.Open(context.Background(), filepath.Join(t.TempDir(), "other.db"), sqlite.Options{Now: h.clock.Now})
 	h.must(err)
 	h.engine = engine
-	m, err = h.load("RS256")
+	m, err := h.load("RS256")
 	h.must(err)
 	h.tend(m)
 	h.must(engine.Close())
