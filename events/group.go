@@ -27,9 +27,14 @@ const (
 	maxWorkers = 32
 )
 
-// group is the sockets of one session. It has been forgotten once it has none.
+// group is the sockets of one session that are told the same: those of the older
+// protocol, or those of one client. It has been forgotten once it has none.
 type group struct {
 	handle string
+	// key is the handle; for sockets of a client that, and what access they have.
+	key string
+	// access is that of the client, without the token; nil for the older protocol.
+	access *Access
 
 	// All of these are the hub's, guarded by its mutex.
 
@@ -44,6 +49,7 @@ type group struct {
 	// removed: the session was ended from elsewhere; due: it is time for the next token.
 	removed, due   bool
 	renewal, retry clock.Timer
+	renewAt        time.Time // of renewal
 
 	// Only the worker that runs the group uses these.
 
@@ -64,6 +70,10 @@ type state struct {
 	handle  string
 	began   time.Time
 	network string // from where the person has signed in
+	// access is that of a client, whose claims encoded holds then, and view what it sees
+	// beside them.
+	access *Access
+	view   View
 	// asked is the token last made for a client that asked for one.
 	asked atomic.Pointer[issued]
 }
@@ -84,6 +94,7 @@ func (st *state) sameSession(other *state) bool {
 type issued struct {
 	token.Token
 	at    time.Time
+	life  time.Duration
 	keyID string
 	state *state
 }
@@ -213,6 +224,9 @@ func (h *Hub) bringUpToDate(g *group) error {
 	if err != nil {
 		return err
 	}
+	if g.current != nil && g.access != nil && next != signedOut && g.current.same(next) {
+		g.current.view = next.view
+	}
 	if !g.current.same(next) {
 		// What a provider gave to act in the person's name may be good for nothing any
 		// more, or not be wanted any more: applications are to have the next token at once.
@@ -231,6 +245,9 @@ func (h *Hub) bringUpToDate(g *group) error {
 		return err
 	}
 	g.behind, g.overdue = false, false
+	if g.access != nil && g.current != signedOut {
+		h.endRevoked(g)
+	}
 	return nil
 }
 
@@ -242,8 +259,11 @@ func (h *Hub) read(g *group) (*state, error) {
 	for {
 		st, users, expires := signedOut, []string(nil), time.Time{}
 		sess, err := h.o.Sessions.Get(ctx, g.handle)
+		if err == nil && g.access != nil && !sess.Created.Equal(g.access.Began) {
+			err = session.ErrNotFound // somebody's next session has the handle
+		}
 		if err == nil {
-			st, users, err = h.readUser(ctx, sess)
+			st, users, err = h.readUser(ctx, sess, g.access)
 			expires = sess.Expires
 		}
 		if err != nil && !errors.Is(err, session.ErrNotFound) {
@@ -267,11 +287,16 @@ func (h *Hub) read(g *group) (*state, error) {
 	}
 }
 
-// readUser returns the state of a session, and the accounts on whose changes it depends.
-func (h *Hub) readUser(ctx context.Context, sess session.Session) (*state, []string, error) {
+// readUser returns the state of a session, as a client sees it if access is not nil, and
+// the accounts on whose changes it depends.
+func (h *Hub) readUser(ctx context.Context, sess session.Session, access *Access) (*state, []string, error) {
 	account, users, err := h.o.Users.Trace(ctx, sess.UserID)
 	if err != nil {
 		return signedOut, users, err
+	}
+	if access != nil {
+		st, err := h.readClient(ctx, sess, access)
+		return st, users, err
 	}
 	encoded, err := json.Marshal(account.User())
 	if err != nil {
@@ -299,6 +324,11 @@ func (h *Hub) show(g *group, sockets []*Socket) error {
 					s.shown = signedOut
 					s.sendLocked(out)
 				}
+				if g.access != nil {
+					// Who signs in here next has allowed this client nothing yet.
+					asked = false
+					s.closeLocked(ClosePolicy, "access ended")
+				}
 			})
 			if asked {
 				h.answerToken(s, signedOut, now)
@@ -308,13 +338,24 @@ func (h *Hub) show(g *group, sockets []*Socket) error {
 	}
 
 	var t *issued
-	if g.overdue || slices.ContainsFunc(sockets, func(s *Socket) bool { return s.hasNotSeen(g.current) }) {
+	keyID, lacking := h.o.Tokens.KeyID(), g.overdue
+	for _, s := range sockets {
+		lacks, until := s.lacksToken(g.current, keyID, now)
+		lacking = lacking || lacks
+		if !lacks && !until.IsZero() {
+			h.renewBy(g, until)
+		}
+	}
+	if lacking {
 		var err error
 		if t, err = h.tokenOf(g); err != nil {
 			return err
 		}
 	}
 	user := map[string]any{"user": json.RawMessage(g.current.encoded)}
+	if g.access != nil {
+		user["sid"] = g.handle
+	}
 	in := sync.OnceValue(func() []byte { return frame(now, TypeLoggedIn, user) })
 	updated := sync.OnceValue(func() []byte { return frame(now, TypeUpdated, user) })
 	signed := sync.OnceValue(func() []byte { return frame(now, TypeToken, t.remaining(now)) })
@@ -323,6 +364,12 @@ func (h *Hub) show(g *group, sockets []*Socket) error {
 		s.tell(g, func() {
 			before := s.shown
 			newcomer := !before.sameSession(g.current)
+			changed := !newcomer && !bytes.Equal(before.encoded, g.current.encoded)
+			owed := newcomer // a token
+			if newcomer && s.returnedTo(g.current) {
+				newcomer, changed = false, s.stream.resumed.User != fingerprint(g.current.encoded)
+				owed, _ = s.lacksTokenLocked(g.current, keyID, now)
+			}
 			switch {
 			case s.unproven && s.network != g.current.network:
 				// It came with an anonymous cookie and from elsewhere than the person
@@ -331,16 +378,21 @@ func (h *Hub) show(g *group, sockets []*Socket) error {
 				s.shown = signedOut
 				s.closeLocked(ClosePolicy, "please connect again")
 				return
-			case newcomer && t == nil:
+			case owed && t == nil:
 				return // it has come back just now, and its turn comes once more
-			case newcomer:
-				s.sendLocked(in())
-			case !bytes.Equal(before.encoded, g.current.encoded):
-				s.sendLocked(updated())
 			}
 			s.shown, s.unproven = g.current, false
+			switch {
+			case newcomer:
+				s.sendLocked(in())
+			case changed:
+				s.sendLocked(updated())
+			}
+			if s.stream != nil {
+				s.stream.resumed = nil
+			}
 			asked, s.pending, s.asked = s.asked, false, false
-			if newcomer || g.overdue {
+			if owed || g.overdue {
 				asked = false // it gets its token here
 				s.sendLocked(signed())
 			}
@@ -375,13 +427,6 @@ func tellAll(sockets []*Socket, tell func(*Socket)) {
 	wg.Wait()
 }
 
-// hasNotSeen tells whether the socket has not been told of the sign-in of a state.
-func (s *Socket) hasNotSeen(st *state) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return !s.shown.sameSession(st)
-}
-
 // tell runs do, which sends what the socket does not know yet, unless the socket
 // has left the group.
 func (s *Socket) tell(g *group, do func()) {
@@ -397,34 +442,57 @@ func (s *Socket) tell(g *group, do func()) {
 // all of them shortly before it expires.
 func (h *Hub) tokenOf(g *group) (*issued, error) {
 	now := h.o.Clock.Now()
-	period := max(h.o.Tokens.ExpiresIn()-renewBefore, time.Second)
-	if g.token != nil && !g.overdue && g.token.state == g.current && g.token.keyID == h.o.Tokens.KeyID() && now.Sub(g.token.at) < period {
-		return g.token, nil
+	if t := g.token; t != nil && !g.overdue && t.state == g.current && t.keyID == h.o.Tokens.KeyID() && now.Sub(t.at) < t.period() {
+		return t, nil
 	}
 	t, err := h.sign(g.current, now)
 	if err != nil {
 		return nil, err
 	}
 	g.token = t
+	h.renewBy(g, now.Add(t.period()))
+	return g.token, nil
+}
+
+// period is after how long a token is followed by the next.
+func (t *issued) period() time.Duration { return max(t.life-renewBefore, time.Second) }
+
+// renewBy sees to it that the sockets of a group get their next token at a time, or
+// earlier: if a timer is on that ends before, other sockets hold a token that expires
+// earlier.
+func (h *Hub) renewBy(g *group, at time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	// If one is on already, other sockets hold a token that expires earlier.
-	if g.renewal == nil && h.aliveLocked(g) && !h.closed {
-		g.renewal = h.o.Clock.AfterFunc(period, func() {
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			g.renewal = nil
-			if h.aliveLocked(g) {
-				g.due = true
-				h.lookLocked(g)
-			}
-		})
+	if !h.aliveLocked(g) || h.closed || g.renewal != nil && !at.Before(g.renewAt) {
+		return
 	}
-	return g.token, nil
+	stop(&g.renewal)
+	g.renewAt = at
+	var timer clock.Timer
+	timer = h.o.Clock.AfterFunc(at.Sub(h.o.Clock.Now()), func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if g.renewal != timer {
+			return // another one has taken its place
+		}
+		g.renewal = nil
+		if h.aliveLocked(g) {
+			g.due = true
+			h.lookLocked(g)
+		}
+	})
+	g.renewal = timer
 }
 
 // sign makes a token for a state.
 func (h *Hub) sign(st *state, now time.Time) (*issued, error) {
+	keyID := h.o.Tokens.KeyID()
+	if st.access != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
+		defer cancel()
+		t, err := h.o.Grants.Sign(ctx, *st.access)
+		return &issued{Token: t, at: now, life: time.Duration(t.ExpiresIn) * time.Second, keyID: keyID, state: st}, err
+	}
 	var user any
 	switch {
 	case st.claims != nil:
@@ -432,9 +500,8 @@ func (h *Hub) sign(st *state, now time.Time) (*issued, error) {
 	case st != signedOut:
 		user = json.RawMessage(st.encoded)
 	}
-	keyID := h.o.Tokens.KeyID()
 	t, err := h.o.Tokens.Sign(user, "")
-	return &issued{Token: t, at: now, keyID: keyID, state: st}, err
+	return &issued{Token: t, at: now, life: h.o.Tokens.ExpiresIn(), keyID: keyID, state: st}, err
 }
 
 func (h *Hub) stopRenewal(g *group) {

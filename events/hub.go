@@ -26,8 +26,13 @@ type Options struct {
 	Users    *identity.Directory
 	Tokens   *token.Manager
 	Tickets  *token.Tickets
-	Clock    clock.Clock
-	Log      *slog.Logger
+	// Grants and EventTickets are for clients of the OpenID Provider; nil: there are none.
+	Grants       Grants
+	EventTickets *token.Tickets
+	// Marks seals the ids of events in streams; nil: there are no streams.
+	Marks *token.Sealer
+	Clock clock.Clock
+	Log   *slog.Logger
 	// About and Providers return the data of the events of that name.
 	About, Providers func() json.RawMessage
 
@@ -54,7 +59,8 @@ type Hub struct {
 	o Options
 
 	mu      sync.Mutex
-	groups  map[string]*group
+	groups  map[string]*group          // by their keys
+	clients map[string]map[*group]bool // those of clients, by the handle of their session
 	users   map[string]map[*group]bool // by the ids of the accounts that lead to the session's user
 	loose   map[*Socket]bool           // sockets of no session
 	network map[string]int             // sockets by session.Network of their address
@@ -76,6 +82,7 @@ func NewHub(o Options, bus Bus) *Hub {
 	h := &Hub{
 		o:       o,
 		groups:  map[string]*group{},
+		clients: map[string]map[*group]bool{},
 		users:   map[string]map[*group]bool{},
 		loose:   map[*Socket]bool{},
 		network: map[string]int{},
@@ -111,12 +118,20 @@ func (h *Hub) hear(hint Hint) {
 	case hint.Everything:
 		h.o.Sessions.ForgetAll()
 		h.o.Users.ForgetAll()
+		if h.o.Grants != nil {
+			h.o.Grants.Forget("")
+		}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case hint.Session != "":
 		if g := h.groups[hint.Session]; g != nil {
+			g.removed = g.removed || hint.Removed
+			h.lookLocked(g)
+		}
+		for g := range h.clients[hint.Session] {
+			h.o.Grants.Forget(g.access.Grant)
 			g.removed = g.removed || hint.Removed
 			h.lookLocked(g)
 		}
@@ -131,17 +146,40 @@ func (h *Hub) hear(hint Hint) {
 	}
 }
 
+// Entry is how a connection comes to the hub.
+type Entry struct {
+	// Address is where it comes from.
+	Address string
+	// Visit is what its cookie says. Access, if there is one, takes its place.
+	Visit  session.Visit
+	Access *Access
+	// Origin is that of the page, if it may be one of a client only.
+	Origin string
+
+	// Stream: it is a stream. LastEventID is what the client has heard last, if it has
+	// heard anything, and Ticket the id of the ticket with which it came.
+	Stream              bool
+	LastEventID, Ticket string
+}
+
 // Join adds a socket. With the handle of a visit it belongs to that session at
 // once. It is sent the greeting; the client may send from now on.
 //
 // The caller passes every message to Receive and calls Leave when the connection
 // has ended, however that came about.
 func (h *Hub) Join(ctx context.Context, conn Conn, address string, visit session.Visit) (*Socket, error) {
-	now, network := h.o.Clock.Now(), session.Network(address)
+	return h.Enter(ctx, conn, Entry{Address: address, Visit: visit})
+}
+
+// Enter is Join for all that can come.
+func (h *Hub) Enter(ctx context.Context, conn Conn, e Entry) (*Socket, error) {
+	now, network, visit := h.o.Clock.Now(), session.Network(e.Address), e.Visit
 	var greeting [][]byte
-	s := &Socket{hub: h, conn: conn, network: network, lastMessage: now.UnixMilli(), unproven: visit.Session == nil}
+	s := &Socket{hub: h, conn: conn, network: network, origin: e.Origin, access: e.Access, lastMessage: now.UnixMilli(), unproven: visit.Session == nil}
 	handle := visit.Handle
-	if handle != "" && visit.Session == nil {
+	if e.Access != nil {
+		handle, s.unproven = e.Access.Session, false
+	} else if handle != "" && visit.Session == nil {
 		// An anonymous cookie is no proof for a session in which somebody has signed in.
 		if _, err := h.o.Sessions.Get(ctx, handle); err == nil {
 			handle = ""
@@ -153,6 +191,11 @@ func (h *Hub) Join(ctx context.Context, conn Conn, address string, visit session
 	if handle == "" {
 		s.shown, standing = signedOut, TypeLoggedOut
 	}
+	s.stream = h.newStream(e, groupKey(handle, e.Access))
+	back := s.stream != nil && s.stream.resumed != nil
+	if back && s.stream.resumed.LoggedOut {
+		s.shown, s.stream.resumed = signedOut, nil
+	}
 
 	h.lockWith(func() {
 		greeting = [][]byte{
@@ -160,6 +203,9 @@ func (h *Hub) Join(ctx context.Context, conn Conn, address string, visit session
 			frame(now, TypeAbout, h.o.About()),
 			frame(now, TypeProviders, h.o.Providers()),
 			frame(now, standing, nil),
+		}
+		if back {
+			greeting = h.news(s.stream.mark, now)
 		}
 	})
 	defer h.mu.Unlock()
@@ -200,17 +246,56 @@ func (h *Hub) answer(s *Socket, kind string, data func() json.RawMessage) {
 	s.send(message)
 }
 
-func (h *Hub) full(handle string) bool {
-	g := h.groups[handle]
-	return g != nil && len(g.sockets) >= h.o.PerSession
+// news is what is told of the whole server to a client that has been told before.
+func (h *Hub) news(m mark, now time.Time) [][]byte {
+	var news [][]byte
+	if m.Key != fingerprint([]byte(h.o.Tokens.KeyID())) {
+		news = append(news, frame(now, TypeAbout, h.o.About()))
+	}
+	if providers := frame(now, TypeProviders, h.o.Providers()); m.Providers != fingerprint(read(providers).Data) {
+		news = append(news, providers)
+	}
+	return news
 }
 
-// bindLocked makes a socket belong to a session.
+func (h *Hub) full(handle string) bool { return h.countLocked(handle) >= h.o.PerSession }
+
+// countLocked counts the sockets of a session.
+func (h *Hub) countLocked(handle string) int {
+	n := 0
+	if g := h.groups[handle]; g != nil {
+		n = len(g.sockets)
+	}
+	for g := range h.clients[handle] {
+		n += len(g.sockets)
+	}
+	return n
+}
+
+// groupKey is that of the sockets of a session, or of a client in it.
+func groupKey(handle string, a *Access) string {
+	if a != nil {
+		return a.key()
+	}
+	return handle
+}
+
+// bindLocked makes a socket belong to a session, with the access that it has.
 func (h *Hub) bindLocked(s *Socket, handle string) {
-	g := h.groups[handle]
+	key := groupKey(handle, s.access)
+	g := h.groups[key]
 	if g == nil {
-		g = &group{handle: handle, sockets: map[*Socket]bool{}}
-		h.groups[handle] = g
+		g = &group{handle: handle, key: key, sockets: map[*Socket]bool{}}
+		h.groups[key] = g
+		if s.access != nil {
+			all := *s.access
+			all.Token, all.Expires = "", time.Time{}
+			g.access = &all
+			if h.clients[handle] == nil {
+				h.clients[handle] = map[*group]bool{}
+			}
+			h.clients[handle][g] = true
+		}
 	}
 	g.sockets[s] = true
 	g.fresh = append(g.fresh, s)
@@ -235,7 +320,12 @@ func (h *Hub) unbindLocked(s *Socket) {
 		g.fresh = slices.Delete(g.fresh, i, i+1)
 	}
 	if len(g.sockets) == 0 {
-		delete(h.groups, g.handle)
+		delete(h.groups, g.key)
+		if g.access != nil {
+			if delete(h.clients[g.handle], g); len(h.clients[g.handle]) == 0 {
+				delete(h.clients, g.handle)
+			}
+		}
 		h.listLocked(g, nil)
 		stop(&g.renewal)
 		stop(&g.retry)
@@ -243,7 +333,7 @@ func (h *Hub) unbindLocked(s *Socket) {
 }
 
 // aliveLocked tells whether a group has sockets: without, it has been forgotten.
-func (h *Hub) aliveLocked(g *group) bool { return h.groups[g.handle] == g }
+func (h *Hub) aliveLocked(g *group) bool { return h.groups[g.key] == g }
 
 // listLocked sets under which accounts a group is found.
 func (h *Hub) listLocked(g *group, users []string) {
@@ -381,8 +471,8 @@ func (h *Hub) Sockets(handles ...string) map[string]int {
 	defer h.mu.Unlock()
 	counts := make(map[string]int, len(handles))
 	for _, handle := range handles {
-		if g := h.groups[handle]; g != nil {
-			counts[handle] = len(g.sockets)
+		if n := h.countLocked(handle); n > 0 {
+			counts[handle] = n
 		}
 	}
 	return counts
@@ -399,7 +489,14 @@ type Stats struct {
 func (h *Hub) Stats() Stats {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return Stats{Sockets: h.sockets, Sessions: len(h.groups), Dropped: h.dropped.Load()}
+	sessions := len(h.groups)
+	for handle, groups := range h.clients {
+		sessions -= len(groups)
+		if h.groups[handle] == nil {
+			sessions++
+		}
+	}
+	return Stats{Sockets: h.sockets, Sessions: sessions, Dropped: h.dropped.Load()}
 }
 
 // Close sends every socket a close frame; clients connect again, to whatever

@@ -21,6 +21,8 @@ func (h *Hub) Receive(ctx context.Context, s *Socket, message []byte) bool {
 	var m struct {
 		Type  string `json:"type"`
 		Token string `json:"token"`
+		// Proof is the DPoP proof of a token that is bound to a key.
+		Proof string `json:"dpop"`
 	}
 	if err := json.Unmarshal(message, &m); err != nil {
 		s.fail(now, "Message could not be parsed.")
@@ -30,7 +32,7 @@ func (h *Hub) Receive(ctx context.Context, s *Socket, message []byte) bool {
 	case "ping":
 		s.send(frame(now, TypePong, nil))
 	case "authenticate":
-		h.authenticate(ctx, s, m.Token)
+		h.authenticate(ctx, s, m.Token, m.Proof)
 	case "token":
 		h.sendToken(ctx, s)
 	case "about":
@@ -55,12 +57,17 @@ func Binding(s *session.Session) string {
 	return hex.EncodeToString(s.Secret[:8])
 }
 
-// authenticate makes the socket belong to the session of a token from GET /token.
-func (h *Hub) authenticate(ctx context.Context, s *Socket, signed string) {
+// authenticate makes the socket belong to the session of a token from GET /token, or of a
+// client's access token.
+func (h *Hub) authenticate(ctx context.Context, s *Socket, signed, proof string) {
 	now := h.o.Clock.Now()
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	sealed, err := h.o.Tokens.SessionID(signed)
+	if err != nil && signed != "" && h.o.Grants != nil {
+		h.openWith(ctx, s, signed, proof)
+		return
+	}
 	if err != nil || sealed == "" {
 		s.fail(now, "The token is invalid, has expired or carries no session.")
 		return
@@ -70,7 +77,7 @@ func (h *Hub) authenticate(ctx context.Context, s *Socket, signed string) {
 		s.fail(now, "The token's session can be used for one minute only. Please get a new token.")
 		return
 	}
-	if g, _ := s.belongs(); g != nil && g.handle == ticket.Handle {
+	if g, _ := s.belongs(); g != nil && g.key == ticket.Handle {
 		// It has proved by its cookie what the ticket proves.
 		s.send(frame(now, TypeAuthenticated, nil))
 		return
@@ -105,6 +112,9 @@ func (h *Hub) authenticate(ctx context.Context, s *Socket, signed string) {
 	h.unbindLocked(s)
 	s.mu.Lock()
 	s.unproven = current == nil
+	if s.access != nil { // it was told what its client may know, which is something else
+		s.access, s.shown = nil, nil
+	}
 	s.mu.Unlock()
 	s.send(frame(now, TypeAuthenticated, nil))
 	h.bindLocked(s, ticket.Handle)
@@ -122,7 +132,15 @@ func (h *Hub) sendToken(ctx context.Context, s *Socket) {
 	if g == nil || shown == nil {
 		shown = signedOut
 	}
-	if shown != signedOut {
+	if shown.access != nil {
+		if err := h.admit(ctx, *shown.access, ""); errors.As(err, new(Refusal)) {
+			h.look(g)
+			return // which tells it
+		} else if err != nil {
+			s.fail(now, "The session could not be read. Please try again.")
+			return
+		}
+	} else if shown != signedOut {
 		// The session may have expired since the socket was last told of it.
 		_, err := h.o.Sessions.Get(ctx, g.handle)
 		switch {
@@ -162,7 +180,7 @@ func (h *Hub) asked(st *state, now time.Time) (*issued, error) {
 	if st == signedOut { // which all hubs share
 		last = &h.nobody
 	}
-	if t := last.Load(); t != nil && t.keyID == h.o.Tokens.KeyID() && now.Sub(t.at) < h.o.Tokens.ExpiresIn()/10 {
+	if t := last.Load(); t != nil && t.keyID == h.o.Tokens.KeyID() && now.Sub(t.at) < t.life/10 {
 		return t, nil
 	}
 	t, err := h.sign(st, now)

@@ -49,7 +49,15 @@ type Socket struct {
 	conn    Conn
 	network string // session.Network of its address
 
+	// origin is that of the page that has opened it; empty for a program, or a cookie.
+	origin string
+	// stream is nil for a socket that is none.
+	stream *stream
+
 	left bool // guarded by Hub.mu
+	// access is what a client has opened it with; nil for the older protocol. It is
+	// guarded by Hub.mu as well.
+	access *Access
 
 	mu sync.Mutex
 	// group is the session the socket belongs to, nil while it belongs to none.
@@ -91,6 +99,9 @@ func (s *Socket) send(messages ...[]byte) {
 func (s *Socket) sendLocked(message []byte) {
 	if s.closing {
 		return
+	}
+	if s.stream != nil {
+		message = s.streamed(message)
 	}
 	if conn, ok := s.conn.(quickConn); ok && !s.writing && len(s.queue) == 0 && conn.TryWrite(message) {
 		return

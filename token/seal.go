@@ -101,15 +101,18 @@ type Ticket struct {
 	// Binding changes with the session's secret, so that a ticket from before a
 	// sign-in is worth nothing after it; empty for an anonymous session.
 	Binding string `json:"b,omitempty"`
+	// Opens is what else the ticket is good for, in the words of who made it.
+	Opens string `json:"o,omitempty"`
 	// ID tells tickets apart, and Expires ends them (Unix milliseconds).
 	ID      string `json:"i"`
 	Expires int64  `json:"e"`
 }
 
-// Tickets makes and redeems the sessionID of tokens.
+// Tickets makes and redeems the sessionID of tokens, or tickets to hear events with.
 type Tickets struct {
 	sealer *Sealer
 	spent  *store.Collection[spentTicket]
+	life   time.Duration
 	now    func() time.Time
 
 	// here are the tickets that were spent on this node, with their expiry. Those of
@@ -123,9 +126,23 @@ type spentTicket struct {
 	Expires time.Time `json:"expires"`
 }
 
+// EventTicketLife is how long a ticket from POST /events/ticket can be redeemed. It
+// stands in a URL, which others may come to see.
+const EventTicketLife = 30 * time.Second
+
 // NewTickets returns the tickets of the server with these secrets.
 func NewTickets(engine store.Engine, secrets []string, now func() time.Time) (*Tickets, error) {
-	sealer, err := NewSealer(secrets, "session ticket")
+	return newTickets(engine, secrets, "session ticket", TicketLife, now)
+}
+
+// NewEventTickets returns the tickets of POST /events/ticket. Neither kind is worth
+// anything in place of the other.
+func NewEventTickets(engine store.Engine, secrets []string, now func() time.Time) (*Tickets, error) {
+	return newTickets(engine, secrets, "event ticket", EventTicketLife, now)
+}
+
+func newTickets(engine store.Engine, secrets []string, purpose string, life time.Duration, now func() time.Time) (*Tickets, error) {
+	sealer, err := NewSealer(secrets, purpose)
 	if err != nil {
 		return nil, err
 	}
@@ -134,6 +151,7 @@ func NewTickets(engine store.Engine, secrets []string, now func() time.Time) (*T
 		spent: store.NewCollection(engine, "ticket", func(s spentTicket) store.Index {
 			return store.Index{Expires: s.Expires}
 		}),
+		life: life,
 		now:  now,
 		here: map[string]int64{},
 	}, nil
@@ -141,11 +159,16 @@ func NewTickets(engine store.Engine, secrets []string, now func() time.Time) (*T
 
 // Mint returns the ticket of a session.
 func (t *Tickets) Mint(handle, binding string) (string, error) {
-	id := make([]byte, 12)
+	return t.MintFor(handle, binding, "")
+}
+
+// MintFor returns the ticket of a session that is good for something else as well.
+func (t *Tickets) MintFor(handle, binding, opens string) (string, error) {
+	id := make([]byte, 16)
 	_, _ = rand.Read(id)
 	return t.sealer.Seal(Ticket{
-		Handle: handle, Binding: binding,
-		ID: base64.RawURLEncoding.EncodeToString(id), Expires: t.now().Add(TicketLife).UnixMilli(),
+		Handle: handle, Binding: binding, Opens: opens,
+		ID: base64.RawURLEncoding.EncodeToString(id), Expires: t.now().Add(t.life).UnixMilli(),
 	})
 }
 
