@@ -13,8 +13,9 @@ import (
 )
 
 type sessionCmd struct {
-	List   sessionListCmd   `cmd:"" help:"List browsers in which somebody is signed in."`
-	Remove sessionRemoveCmd `cmd:"" help:"End sessions."`
+	List    sessionListCmd    `cmd:"" help:"List browsers in which somebody is signed in."`
+	Remove  sessionRemoveCmd  `cmd:"" help:"End sessions."`
+	Logouts sessionLogoutsCmd `cmd:"" help:"List clients that have not been told yet of the end of a session."`
 }
 
 type sessionListCmd struct {
