@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -74,22 +75,28 @@ func (v visitor) person() *oidc.Person {
 
 // authorize serves the authorization endpoint (RFC 6749, 3.1), by GET and POST.
 func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
-	values := r.URL.Query()
+	values, err := url.ParseQuery(r.URL.RawQuery)
 	if r.Method == http.MethodPost {
-		if _, err := form(r); err != nil {
+		if err = r.ParseForm(); errors.As(err, new(*http.MaxBytesError)) {
 			return err
 		}
 		values = r.PostForm
+	}
+	if err != nil {
+		// Reading on without what cannot be read would make another request of it.
+		return &Error{Status: http.StatusBadRequest, Code: "invalid_request", Message: "The parameters cannot be read.", Link: s.path("")}
 	}
 	v, err := s.visitor(r)
 	if err != nil {
 		return err
 	}
-	if r.Method == http.MethodPost && v.Session == nil && len(values.Encode()) < 8<<10 {
+	var step oidc.Step
+	if r.Method == http.MethodPost && v.Session == nil {
 		// A form on a page of the client comes without our cookie; what follows it does not.
-		return redirect(w, s.path(strings.TrimPrefix(pathAuthorize, "/")+"?"+values.Encode()))
+		step, err = s.openid.Postpone(r.Context(), values)
+	} else {
+		step, err = s.openid.Authorize(r.Context(), values, v.person())
 	}
-	step, err := s.openid.Authorize(r.Context(), values, v.person())
 	if err != nil {
 		return err
 	}
