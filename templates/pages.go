@@ -267,6 +267,24 @@ type ChoosePage struct {
 	Other string
 }
 
+// DevicePage is where the code of a device is entered and, if there is a Client, what
+// asks whether that device may have what it asks for, or says what was answered.
+type DevicePage struct {
+	Layout
+	// Typed is filled in; Error is what is wrong with it.
+	Typed string
+	Error *FieldError
+
+	Client *Client
+	// Code is the one that the device shows.
+	Code   string
+	Scopes []Message
+	// Allowed or Denied is what was answered.
+	Allowed, Denied bool
+
+	Action, Person string
+}
+
 // FormPostPage posts an answer to a client, by itself where JavaScript is on (OAuth 2.0
 // Form Post Response Mode).
 type FormPostPage struct {

@@ -69,6 +69,7 @@ var pageFiles = map[reflect.Type]string{
 	reflect.TypeFor[DepartPage]():      "depart.html",
 	reflect.TypeFor[ConsentPage]():     "consent.html",
 	reflect.TypeFor[ChoosePage]():      "choose.html",
+	reflect.TypeFor[DevicePage]():      "device.html",
 	reflect.TypeFor[FormPostPage]():    "formpost.html",
 	reflect.TypeFor[AccountPage]():     "account.html",
 	reflect.TypeFor[MergePage]():       "merge.html",

@@ -213,6 +213,7 @@ func (s *Server) routes() chi.Router {
 	s.mountLogin(r)
 	s.mountFederation(r)
 	s.mountOAuth(r)
+	s.mountDevice(r)
 	s.mountAccount(r)
 	s.mountMerge(r)
 	s.mountSessions(r)
@@ -239,7 +240,7 @@ var roots = map[string]bool{
 	"login": true, "account": true, "merge": true, "sessions": true, "logout": true, "disconnect": true,
 	"delete": true, "help": true, "api": true, "about": true, "providers": true, "currentUser": true,
 	"users": true, "token": true, "healthz": true, "readyz": true, "metrics": true, "static": true,
-	".well-known": true, "oauth": true, "dev": true, "favicon.ico": true, "lang": true,
+	".well-known": true, "oauth": true, "device": true, "dev": true, "favicon.ico": true, "lang": true,
 }
 
 // checkReservedIDs refuses ids of providers that would make a path ambiguous when
