@@ -64,9 +64,6 @@ type interaction struct {
 	Client  string    `json:"client"`
 	Request request   `json:"request"`
 	Began   time.Time `json:"began"`
-	// SignedIn is when the person who was there at the beginning had signed in; zero if
-	// nobody was there.
-	SignedIn time.Time `json:"signedIn,omitzero"`
 	// Before is the sign-in that was there when the request came: only another one has been
 	// made for it.
 	Before string `json:"before,omitempty"`
@@ -97,10 +94,10 @@ func (w *Person) mark() string {
 }
 
 // anew tells whether somebody has signed in since the request came: they have done what
-// prompt and max_age want. A sign-in in the moment of the request is told from the one
-// before it by not being the same.
+// prompt and max_age want. A sign-in in the very moment of the request is told from the
+// one before it by its name, an older one in another browser by its time.
 func (i *interaction) anew(who *Person) bool {
-	return who != nil && !who.Session.AuthTime.Before(i.Began) && !who.Session.AuthTime.Equal(i.SignedIn)
+	return who != nil && !who.Session.AuthTime.Before(i.Began) && who.signIn() != i.Before
 }
 
 // Authorize begins an authorization request. who is nil when nobody is signed in.
@@ -109,9 +106,7 @@ func (p *Provider) Authorize(ctx context.Context, values url.Values, who *Person
 	if err != nil {
 		return p.stepOf(err)
 	}
-	if who != nil {
-		i.SignedIn = who.Session.AuthTime
-	}
+	i.Before = who.signIn()
 	return p.advance(ctx, "", i, who)
 }
 
@@ -156,9 +151,7 @@ func (p *Provider) Resume(ctx context.Context, id string, who *Person) (Step, er
 	if i.Postponed {
 		// From now on a sign-in counts as one for this request.
 		i.Postponed = false
-		if who != nil {
-			i.SignedIn = who.Session.AuthTime
-		}
+		i.Before = who.signIn()
 		if err := p.keep(ctx, id, i); err != nil {
 			return p.stepOf(err)
 		}
