@@ -1,6 +1,9 @@
 package config
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"log/slog"
+)
 
 // Client is an application as an OAuth 2.0 client: the metadata of RFC 7591, section 2,
 // OpenID Connect Dynamic Client Registration 1.0, section 2, and the logout
@@ -71,3 +74,6 @@ type Client struct {
 	// the audiences of its token exchanges (RFC 8693).
 	Resources []string `json:"resources,omitempty"`
 }
+
+// LogValue implements slog.LogValuer: a client in the log shows no secret.
+func (c Client) LogValue() slog.Value { return slog.StringValue(c.ClientID) }

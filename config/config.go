@@ -49,6 +49,10 @@ type Config struct {
 	AccessTokenLife, RefreshIdle, RefreshLife time.Duration
 	// LegacyFlows allows response types beside code.
 	LegacyFlows bool
+	// ClientRegistration is who may register clients: "off" (nobody), "token" (with an
+	// initial access token) or "open"; ClientRegistrationLimit how many may have done so.
+	ClientRegistration      string
+	ClientRegistrationLimit int
 	// KeyPublishFor is how long a signing key in the database is published before it signs,
 	// and KeyRotateEvery how long it signs; 0 is for good.
 	KeyPublishFor, KeyRotateEvery time.Duration
@@ -135,6 +139,8 @@ type Provider struct {
 type Application struct {
 	URL  string `json:"url"`
 	Name string `json:"name"`
+	// ClientName is another name of Name, that of RFC 7591.
+	ClientName string `json:"client_name,omitempty"`
 	Client
 
 	// File and Entry (from 1) are where it stands, for messages, and Dir what paths in it

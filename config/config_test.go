@@ -111,6 +111,7 @@ func TestDefaults(t *testing.T) {
 		ExpiryWarningThreshold: time.Hour, ExpiryWarningInterval: 5 * time.Minute,
 		RateLimitWindow: time.Minute, RateLimitMax: 10, LoginAttemptLife: time.Hour,
 		AccessTokenLife: 10 * time.Minute, RefreshIdle: 14 * 24 * time.Hour, RefreshLife: 90 * 24 * time.Hour,
+		ClientRegistration: "off", ClientRegistrationLimit: 10_000,
 		KeyPublishFor: time.Hour, KeyRotateEvery: 90 * 24 * time.Hour,
 		JWTPrivateKeyPath: filepath.Join(dir, "private.key"), JWTPublicKeyPath: filepath.Join(dir, "public.key"),
 		JWTAlgorithm: "RS256", JWTExpiresIn: 2 * time.Minute,

@@ -240,6 +240,12 @@ func (l *loader) applications(given bool) {
 				app.URL = u.String()
 			}
 			switch {
+			case app.Name != "" && app.ClientName != "" && app.Name != app.ClientName:
+				bad = append(bad, Problem{Field: "client_name", Text: "is not the same as name", Remedy: "remove one of them"})
+			case app.Name == "":
+				app.Name = app.ClientName
+			}
+			switch {
 			case strings.TrimSpace(app.Name) == "":
 				bad = append(bad, Problem{Field: "name", Text: "is missing", Remedy: "write the name that people know the application by"})
 			case len(app.Name) > 200 || strings.ContainsFunc(app.Name, isControl):

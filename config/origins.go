@@ -248,3 +248,6 @@ func parseOrigin(item string) (origin, text, remedy string) {
 	}
 	return origin, "", ""
 }
+
+// CheckOrigin reads an origin that somebody has written, and says what is wrong with it.
+func CheckOrigin(item string) (origin, text, remedy string) { return parseOrigin(item) }

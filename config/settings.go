@@ -44,6 +44,8 @@ type settings struct {
 	RefreshIdleDays    string `env:"REFRESH_TOKEN_IDLE_DAYS" envDefault:"14"`
 	RefreshMaxDays     string `env:"REFRESH_TOKEN_MAX_DAYS" envDefault:"90"`
 	LegacyFlows        string `env:"OIDC_LEGACY_FLOWS" envDefault:"false"`
+	Registration       string `env:"CLIENT_REGISTRATION" envDefault:"off"`
+	RegistrationLimit  string `env:"CLIENT_REGISTRATION_LIMIT" envDefault:"10000"`
 	KeyPublishMinutes  string `env:"KEY_PUBLISH_MINUTES" envDefault:"60"`
 	KeyRotationDays    string `env:"KEY_ROTATION_DAYS" envDefault:"90"`
 
@@ -197,6 +199,8 @@ func (l *loader) apply(s settings) {
 	c.RefreshIdle = l.duration("REFRESH_TOKEN_IDLE_DAYS", s.RefreshIdleDays, "days", 24*time.Hour, 1, 3650, 14)
 	c.RefreshLife = l.duration("REFRESH_TOKEN_MAX_DAYS", s.RefreshMaxDays, "days", 24*time.Hour, 1, 3650, 90)
 	c.LegacyFlows = l.oneOf("OIDC_LEGACY_FLOWS", s.LegacyFlows, []string{"true", "false"}, "false") == "true"
+	c.ClientRegistration = l.oneOf("CLIENT_REGISTRATION", s.Registration, []string{"off", "token", "open"}, "off")
+	c.ClientRegistrationLimit = l.number("CLIENT_REGISTRATION_LIMIT", s.RegistrationLimit, "a number of clients", 1, 1_000_000, 10_000)
 	// Less than five minutes would be of no use: for so long the JWKS is cached.
 	c.KeyPublishFor = l.duration("KEY_PUBLISH_MINUTES", s.KeyPublishMinutes, "minutes", time.Minute, 5, 60*24, 60)
 	c.KeyRotateEvery = l.duration("KEY_ROTATION_DAYS", s.KeyRotationDays, "days", 24*time.Hour, 0, 3650, 90)

@@ -117,13 +117,18 @@ func (p *Provider) verifyAssertion(ctx context.Context, c *Client, a *assertion,
 		return err
 	case authSecretJWT:
 		alg := a.header.Alg
-		if !slices.Contains(algs, alg) || len(c.ClientSecret) < minSecret[alg] {
+		if !slices.Contains(algs, alg) {
 			return errNoKey
 		}
-		if _, err := jws.Verify([]byte(raw), jws.WithKey(jwa.SignatureAlgorithm(alg), []byte(c.ClientSecret)), jws.WithCompact()); err != nil {
-			return errNoKey
+		for _, secret := range c.plainSecrets() {
+			if len(secret) < minSecret[alg] {
+				continue
+			}
+			if _, err := jws.Verify([]byte(raw), jws.WithKey(jwa.SignatureAlgorithm(alg), []byte(secret)), jws.WithCompact()); err == nil {
+				return nil
+			}
 		}
-		return nil
+		return errNoKey
 	}
 	return errNoKey
 }

@@ -3,8 +3,10 @@ package oidc
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"time"
 
@@ -14,29 +16,18 @@ import (
 
 // clients are those of applications.json, and those in the store.
 type clients struct {
-	o       Options
-	listed  map[string]*Client
-	stored  *store.Collection[storedClient]
-	cache   *store.Cache[*Client]
-	origins map[string]bool // of the listed ones
-}
-
-// storedClient is a client that was added by command line or has registered itself.
-type storedClient struct {
-	Name    string        `json:"name"`
-	URL     string        `json:"url,omitempty"`
-	Client  config.Client `json:"client"`
-	Created time.Time     `json:"created"`
-	// Access is the hash of its registration access token (RFC 7592); empty if it cannot
-	// change itself.
-	Access string `json:"access,omitempty"`
+	o        Options
+	listed   map[string]*Client
+	registry *Registry
+	cache    *store.Cache[*Client]
+	origins  map[string]bool // of the listed ones
 }
 
 func newClients(apps []config.Application, o Options) (*clients, error) {
 	all := &clients{
 		o: o, origins: map[string]bool{},
-		stored: store.NewCollection(o.Store, "client", func(storedClient) store.Index { return store.Index{} }),
-		cache:  store.NewCache[*Client](10_000, 5*time.Second, o.Clock.Now),
+		registry: NewRegistry(o.Store, o.Clock),
+		cache:    store.NewCache[*Client](10_000, 5*time.Second, o.Clock.Now),
 	}
 	var err error
 	all.listed, err = listed(apps, o.LegacyFlows)
@@ -53,19 +44,32 @@ func listed(apps []config.Application, legacy bool) (map[string]*Client, error) 
 	found := map[string]*Client{}
 	var problems []config.Problem
 	for _, app := range apps {
-		if app.ClientID == "" {
+		m := app.Client
+		if m.ClientID == "" {
+			if given := givenFields(m); len(given) > 0 {
+				problems = append(problems, app.Problem("client_id", "is missing, but there is "+strings.Join(given, ", ")+", which is for clients", "write a client_id, or remove the rest"))
+			}
 			continue
 		}
-		m := app.Client
+		var more []string
 		if m.ClientSecretFile != "" {
-			secret, err := readSecret(app.Dir, m.ClientSecretFile)
+			if m.ClientSecret != "" {
+				problems = append(problems, app.Problem("client_secret_file", "is given together with client_secret", "remove one of them"))
+			}
+			secrets, err := readSecrets(app.Dir, m.ClientSecretFile)
 			if err != nil {
-				problems = append(problems, app.Problem("client_secret_file", "cannot be read ("+config.Reason(err)+")", "write the path of a file that holds the secret"))
+				problems = append(problems, app.Problem("client_secret_file", config.Quote(m.ClientSecretFile)+" cannot be used ("+config.Reason(err)+")", "write the path of a file that holds the secret, or several while it is replaced, one a line"))
 				continue
 			}
-			m.ClientSecret = secret
+			m.ClientSecret, more = secrets[0], secrets[1:]
 		}
 		c, bad := newClient(app.Name, app.URL, m, legacy)
+		c.more = more
+		for _, s := range more {
+			if len(s) < 16 {
+				bad = append(bad, Complaint{"client_secret_file", "has a line of less than 16 characters", "write each secret on a line of its own"})
+			}
+		}
 		for _, b := range bad {
 			problems = append(problems, app.Problem(b.Field, b.Text, b.Remedy))
 		}
@@ -80,12 +84,48 @@ func listed(apps []config.Application, legacy bool) (map[string]*Client, error) 
 	return found, nil
 }
 
-func readSecret(dir, path string) (string, error) {
+// givenFields are the names of what is set in metadata.
+func givenFields(m config.Client) []string {
+	var given []string
+	v := reflect.ValueOf(m)
+	for i := range v.NumField() {
+		if !v.Field(i).IsZero() {
+			name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+			given = append(given, name)
+		}
+	}
+	return given
+}
+
+const maxSecretFile = 64 << 10 // bytes
+
+// readSecrets reads the lines of a file that are not empty: one at least.
+func readSecrets(dir, path string) ([]string, error) {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(dir, path)
 	}
-	data, err := os.ReadFile(path)
-	return strings.TrimSpace(string(data)), err
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxSecretFile {
+		return nil, errors.New("it is larger than 64 KiB")
+	}
+	var secrets []string
+	for line := range strings.Lines(string(data)) {
+		if line = strings.TrimSpace(line); line != "" {
+			secrets = append(secrets, line)
+		}
+	}
+	if secrets == nil {
+		return nil, errors.New("it is empty")
+	}
+	return secrets, nil
 }
 
 var errUnknownClient = errors.New("unknown client")
@@ -99,19 +139,26 @@ func (all *clients) get(ctx context.Context, id string) (*Client, error) {
 		return nil, errUnknownClient
 	}
 	c, err := all.cache.Get(ctx, id, func(ctx context.Context, id string) (*Client, error) {
-		item, err := all.stored.Get(ctx, id)
+		item, err := all.registry.stored.Get(ctx, id)
 		if err != nil {
 			return nil, err
 		}
-		c, bad := newClient(item.Value.Name, item.Value.URL, item.Value.Client, all.o.LegacyFlows)
+		// What a setting has switched off since is refused where it is asked for, and does
+		// not make the client unknown.
+		c, bad := item.Value.client(all.o.Clock.Now(), all.o.RefreshKeys, true)
 		if len(bad) > 0 {
 			return nil, &Error{Code: "invalid_client", Description: describe(bad[0].Field + " " + bad[0].Text)}
 		}
-		c.Registered = true
 		return c, nil
 	})
 	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrInvalid) {
 		return nil, errUnknownClient
 	}
 	return c, err
+}
+
+// ForgetAll drops what is kept in memory of the store: somebody else may have written.
+func (p *Provider) ForgetAll() {
+	p.clients.cache.Clear()
+	p.cache.Clear()
 }

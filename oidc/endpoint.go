@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -101,6 +102,7 @@ func (p *Provider) Endpoints() map[string]http.Handler {
 	if p.o.Sessions.StateCookie() != "" {
 		endpoints["GET "+PathCheckSession] = p.CheckSession()
 	}
+	maps.Copy(endpoints, p.Registration())
 	if configuration, err := p.Configuration(); err == nil {
 		endpoints["GET "+PathConfiguration] = configuration
 		endpoints["GET "+PathServer] = configuration

@@ -48,11 +48,20 @@ type Options struct {
 	// they are found a little later.
 	Logouts *Logouts
 
+	// Changed is told the handle of a session when a grant in it was revoked, or a token of
+	// it; nil is allowed.
+	Changed func(session string)
+
 	// Locales are the languages of our pages, as BCP 47 tags.
 	Locales []string
 
 	// LegacyFlows allows response types beside code.
 	LegacyFlows bool
+
+	// Registration is who may register clients (RegistrationOff, also if empty, …), and
+	// RegistrationLimit how many clients may have registered themselves.
+	Registration      string
+	RegistrationLimit int
 
 	// AccessTokenLife is how long access tokens and ID Tokens live; RefreshIdle and
 	// RefreshLife how long a refresh token does, unused and at all.
@@ -85,6 +94,7 @@ type Provider struct {
 	pending  *store.Collection[interaction]
 	pushed   *store.Collection[pushed]
 	consents *store.Collection[consent]
+	origins  *store.Cache[bool] // of clients in the store
 	devices  *store.Collection[device]
 	logouts  *Logouts
 	// salt is what pairwise subjects are computed with; it never changes.
@@ -123,6 +133,9 @@ func New(ctx context.Context, apps []config.Application, o Options) (*Provider, 
 	if o.Logouts == nil {
 		o.Logouts = NewLogouts(o.Store, o.Clock, o.Log)
 	}
+	if o.Changed == nil {
+		o.Changed = func(string) {}
+	}
 	p := &Provider{
 		o:        o,
 		logouts:  o.Logouts,
@@ -131,6 +144,7 @@ func New(ctx context.Context, apps []config.Application, o Options) (*Provider, 
 		pending:  store.NewCollection(o.Store, "authorization", interaction.index),
 		pushed:   store.NewCollection(o.Store, "pushed request", pushed.index),
 		consents: store.NewCollection(o.Store, "consent", consent.index),
+		origins:  store.NewCache[bool](10_000, 5*time.Second, o.Clock.Now),
 		devices:  store.NewCollection(o.Store, "device", device.index),
 		verified: store.NewCache[accessClaims](10_000, time.Minute, o.Clock.Now),
 		remote:   newRemoteKeys(o),

@@ -6,5 +6,8 @@ package oidc
 func (p *Provider) extendMetadata(m map[string]any, at func(string) string) {
 	p.logoutMetadata(m, at)
 	m["device_authorization_endpoint"] = at(PathDevice)
+	if len(p.Registration()) > 0 {
+		m["registration_endpoint"] = at(PathRegister)
+	}
 	m["dpop_signing_alg_values_supported"] = signingAlgs
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -15,14 +17,16 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"login-server/config"
+	"login-server/oidc"
 	"login-server/session"
 )
 
 // limits are the rate limits of attempts to sign in: with credentials by address, and
 // by account name at a provider, from wherever it is tried; on a provider's pages by address.
+// Clients that register themselves are counted by address, too.
 //
 // They count in the time of the machine: the limiter has no clock of its own.
-type limits struct{ address, account, departures *limiter.Limiter }
+type limits struct{ address, account, departures, registrations *limiter.Limiter }
 
 // departuresPerAttempt is how many times as often as with a password somebody may set
 // out to a provider's pages: nothing can be guessed there, but each time is a write.
@@ -34,9 +38,13 @@ func newLimits(cfg *config.Config) limits {
 		return memory.NewStoreWithOptions(limiter.StoreOptions{Prefix: prefix, CleanUpInterval: time.Minute})
 	}
 	departures := limiter.Rate{Period: rate.Period, Limit: rate.Limit * departuresPerAttempt}
+	registrations := rate
+	if cfg.ClientRegistration == oidc.RegistrationToken {
+		registrations = departures // nobody can guess the token
+	}
 	return limits{
 		address: limiter.New(store("address"), rate), account: limiter.New(store("account"), rate),
-		departures: limiter.New(store("departures"), departures),
+		departures: limiter.New(store("departures"), departures), registrations: limiter.New(store("registrations"), registrations),
 	}
 }
 
@@ -54,6 +62,23 @@ func (l limits) credentials(ctx context.Context, address, provider, username str
 // departure counts a login that sets out to a provider's pages, or refuses it.
 func (l limits) departure(ctx context.Context, address string) error {
 	return count(ctx, l.departures, session.Network(address))
+}
+
+// limitRegistrations counts clients that are registered from an address, before anything
+// of the request is read.
+func (s *Server) limitRegistrations(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := count(r.Context(), s.limits.registrations, session.Network(clientAddress(r)))
+		if e, ok := errors.AsType[*Error](err); ok {
+			w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Cache-Control", "no-store")
+			w.WriteHeader(http.StatusTooManyRequests)
+			_, _ = w.Write([]byte(`{"error":"temporarily_unavailable","error_description":"Too many clients are registered from this address."}`))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // count counts one for key, or refuses it with the time to wait.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"login-server/events"
 	"login-server/internal/outbound"
 	"login-server/oidc"
 	"login-server/templates"
@@ -39,7 +40,9 @@ func (s *Server) newOpenID() (*oidc.Provider, error) {
 		HTTP: outbound.New(outbound.Options{
 			Loopback: !cfg.Production(), Trusted: oidc.Addresses(cfg.Applications), Version: s.Version,
 		}),
+		Changed:     func(session string) { s.Bus.Publish(events.Hint{Session: session}) },
 		RefreshKeys: keys, Clock: s.Clock, Log: s.Log, Logouts: s.Logouts, Locales: locales, LegacyFlows: cfg.LegacyFlows,
+		Registration: cfg.ClientRegistration, RegistrationLimit: cfg.ClientRegistrationLimit,
 		AccessTokenLife: cfg.AccessTokenLife, RefreshIdle: cfg.RefreshIdle, RefreshLife: cfg.RefreshLife,
 	})
 }
@@ -47,6 +50,9 @@ func (s *Server) newOpenID() (*oidc.Provider, error) {
 func (s *Server) mountOAuth(r chi.Router) {
 	for pattern, endpoint := range s.openid.Endpoints() {
 		method, path, _ := strings.Cut(pattern, " ")
+		if pattern == "POST "+oidc.PathRegister {
+			endpoint = s.limitRegistrations(endpoint)
+		}
 		r.Method(method, path, endpoint)
 	}
 	r.Get(pathAuthorize, s.page(s.authorize))

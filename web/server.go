@@ -102,8 +102,17 @@ func New(d Deps) (*Server, error) {
 	s.limits = newLimits(d.Config)
 	s.tokens = newTokenCache(d.Clock.Now, d.Tokens, d.Tickets)
 	s.about.server = s
+	eventTickets, err := token.NewEventTickets(d.Store, d.Config.SessionSecrets, d.Clock.Now)
+	if err != nil {
+		return nil, err
+	}
+	marks, err := token.NewSealer(d.Config.SessionSecrets, events.MarksPurpose)
+	if err != nil {
+		return nil, err
+	}
 	s.hub = events.NewHub(events.Options{
 		Sessions: d.Sessions, Users: d.Users, Tokens: d.Tokens, Tickets: d.Tickets,
+		Grants: s.openid, EventTickets: eventTickets, Marks: marks,
 		Clock: d.Clock, Log: d.Log,
 		About:       func() json.RawMessage { return s.about.get(context.Background()) },
 		Providers:   func() json.RawMessage { return json.RawMessage(`{"providers":` + string(s.offered.Load().json) + `}`) },
@@ -116,6 +125,7 @@ func New(d Deps) (*Server, error) {
 	d.Bus.Subscribe(func(h events.Hint) {
 		s.about.touch()
 		if h.Everything {
+			s.openid.ForgetAll()
 			s.openid.Logouts().Look()
 		}
 	})
@@ -210,6 +220,7 @@ func (s *Server) routes() chi.Router {
 	r.MethodNotAllowed(s.methodNotAllowed(r))
 
 	s.mountEvents(r) // GET / as WebSocket, else to /account or /login
+	s.mountEventStream(r)
 	s.mountLogin(r)
 	s.mountFederation(r)
 	s.mountOAuth(r)
@@ -240,7 +251,7 @@ var roots = map[string]bool{
 	"login": true, "account": true, "merge": true, "sessions": true, "logout": true, "disconnect": true,
 	"delete": true, "help": true, "api": true, "about": true, "providers": true, "currentUser": true,
 	"users": true, "token": true, "healthz": true, "readyz": true, "metrics": true, "static": true,
-	".well-known": true, "oauth": true, "device": true, "dev": true, "favicon.ico": true, "lang": true,
+	".well-known": true, "oauth": true, "events": true, "device": true, "dev": true, "favicon.ico": true, "lang": true,
 }
 
 // checkReservedIDs refuses ids of providers that would make a path ambiguous when

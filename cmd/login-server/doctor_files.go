@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"login-server/config"
+	"login-server/oidc"
 	"login-server/providers"
 	"login-server/static"
 	"login-server/store/sqlite"
@@ -26,12 +27,13 @@ func (e *examination) configuration() {
 	e.cfg, e.broken = cfg, err != nil
 	set, more, openErr := providers.Open(cfg, providers.Deps{Version: version})
 	e.set = set
-	e.problems(about, config.Join(err, openErr))
+	clientsErr := oidc.Check(cfg.Applications, cfg.LegacyFlows)
+	e.problems(about, config.Join(err, openErr, clientsErr))
 	for _, warning := range append(warnings, more...) {
 		text, remedy, _ := cutLast(warning, "; ")
 		e.warn(about, text, remedy)
 	}
-	if err != nil || openErr != nil {
+	if err != nil || openErr != nil || clientsErr != nil {
 		return
 	}
 	enabled := len(set.All())

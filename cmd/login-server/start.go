@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"login-server/config"
+	"login-server/oidc"
 	"login-server/providers"
 	"login-server/static"
 	"login-server/store/sqlite"
@@ -94,7 +95,7 @@ func (s *server) prepare(ctx context.Context) error {
 	for _, warning := range append(warnings, more...) {
 		s.log.Warn(warning)
 	}
-	problems = append(problems, err)
+	problems = append(problems, err, oidc.Check(cfg.Applications, cfg.LegacyFlows))
 
 	if cfg.TLSCertPath != "" && !complained(problems[0], "TLS_CERT_PATH") && !complained(problems[0], "TLS_KEY_PATH") {
 		s.certificate, err = loadCertificate(cfg)
