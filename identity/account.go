@@ -55,9 +55,13 @@ type Account struct {
 	Created  time.Time `json:"created"`
 	LastUsed time.Time `json:"lastUsed"`
 
-	// Claims are standard claims about the person (OpenID Connect Core, 5.1) beside the
-	// name, under their names there.
-	Claims map[string]any `json:"claims,omitempty"`
+	// Updated is when what is known of the person changed last; zero: never since Created.
+	Updated time.Time `json:"updated,omitzero"`
+	// Claims are standard claims about the person that were set here, and Given what each
+	// provider has said of them at the last sign-in with it (claims.go). Tombstones keep
+	// the former only.
+	Claims map[string]Claim          `json:"claims,omitempty"`
+	Given  map[string]map[string]any `json:"given,omitempty"`
 
 	// MergedInto is the id of the account that has absorbed this one; the document
 	// is then a tombstone that keeps what an undo needs.
@@ -101,8 +105,9 @@ type Intent struct {
 	Version int64 `json:"version,omitempty"`
 	// Providers are those whose identities go back to Other, for "undo".
 	Providers []string `json:"providers,omitempty"`
-	// Upstream is what goes with the identities that change hands.
-	Upstream map[string]string `json:"upstreamTokens,omitempty"`
+	// Upstream and Given are what goes with the identities that change hands.
+	Upstream map[string]string         `json:"upstreamTokens,omitempty"`
+	Given    map[string]map[string]any `json:"given,omitempty"`
 }
 
 // User is the account as everybody but the store sees it.
@@ -131,6 +136,8 @@ func (a Account) clone() Account {
 	}
 	a.Held = maps.Clone(a.Held)
 	a.Upstream = maps.Clone(a.Upstream)
+	a.Claims = maps.Clone(a.Claims)
+	a.Given = maps.Clone(a.Given)
 	a.Merged = slices.Clone(a.Merged)
 	a.Absorbed = slices.Clone(a.Absorbed)
 	return a

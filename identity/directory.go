@@ -374,9 +374,13 @@ func (d *Directory) update(ctx context.Context, id string, change func(*Account)
 		if err != nil {
 			return Account{}, err
 		}
-		item.Value = item.Value.clone()
+		before := item.Value
+		item.Value = before.clone()
 		if err := change(&item.Value); err != nil {
 			return Account{}, err
+		}
+		if !item.Value.tellsTheSame(before) && item.Value.Updated.Equal(before.Updated) && !item.Value.Deleted {
+			item.Value.Updated = d.now()
 		}
 		item, err = d.accounts.Replace(ctx, item)
 		if errors.Is(err, store.ErrConflict) {
@@ -475,6 +479,7 @@ func (d *Directory) SignIn(ctx context.Context, p Profile) (a Account, created b
 			LastUsed:   now,
 		}
 		a.keepUpstream(p.Provider, sealed)
+		a.keepGiven(p.Provider, p.given())
 		_, err = d.accounts.Insert(ctx, id, a)
 		if errors.Is(err, store.ErrExists) {
 			continue // a sign-in at the same time was faster
@@ -492,6 +497,7 @@ func (d *Directory) touch(ctx context.Context, id string, p Profile, sealed stri
 		}
 		a.Identities[p.Provider] = p.identity()
 		a.keepUpstream(p.Provider, sealed)
+		a.keepGiven(p.Provider, p.given())
 		a.LastUsed = d.now()
 		return nil
 	})
@@ -548,6 +554,7 @@ func (d *Directory) Link(ctx context.Context, id string, p Profile) (Account, er
 			a.Identities[p.Provider] = p.identity()
 			delete(a.Held, p.Provider)
 			a.keepUpstream(p.Provider, sealed)
+			a.keepGiven(p.Provider, p.given())
 			a.LastUsed = d.now()
 			return nil
 		})
@@ -575,6 +582,7 @@ func (d *Directory) Disconnect(ctx context.Context, id, provider string) (Accoun
 		delete(a.Identities, provider)
 		delete(a.Held, provider)
 		delete(a.Upstream, provider)
+		delete(a.Given, provider)
 		return nil
 	})
 	if err != nil || holder == "" {

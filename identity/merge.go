@@ -38,8 +38,10 @@ import (
 // would need a moment in which nobody owns them, and a sign-in in that moment
 // would make a third account. The survivor notes in Held who holds them.
 //
-// What providers gave to act in the person's name (Account.Upstream) travels in the
-// intent, both ways, so that no tombstone keeps it after it was replaced or dropped.
+// What providers gave to act in the person's name (Account.Upstream) and what they say of
+// the person (Account.Given) travel in the intent, both ways, so that no tombstone keeps
+// them after they were replaced or dropped. What was set here (Account.Claims) stays with
+// the tombstone as well.
 
 // Kinds of intents.
 const (
@@ -73,7 +75,7 @@ func (d *Directory) Merge(ctx context.Context, survivor, other string) (Account,
 			return Account{}, &SharedError{Providers: both}
 		}
 		into.Value = into.Value.clone()
-		into.Value.Intent = &Intent{Kind: intentMerge, Other: from.ID, ID: d.newID(), Version: from.Version, Upstream: from.Value.Upstream}
+		into.Value.Intent = &Intent{Kind: intentMerge, Other: from.ID, ID: d.newID(), Version: from.Version, Upstream: from.Value.Upstream, Given: from.Value.Given}
 		_, err = d.accounts.Replace(ctx, into)
 		if errors.Is(err, store.ErrConflict) || errors.Is(err, ErrNotFound) {
 			continue
@@ -137,11 +139,19 @@ func (d *Directory) intendUndo(ctx context.Context, a *Account, other string) er
 				}
 				intent.Upstream[provider] = sealed
 			}
+			if given := a.Given[provider]; given != nil {
+				if intent.Given == nil {
+					intent.Given = map[string]map[string]any{}
+				}
+				intent.Given[provider] = given
+			}
 			delete(a.Identities, provider)
 			delete(a.Held, provider)
 			delete(a.Upstream, provider)
+			delete(a.Given, provider)
 		}
 	}
+	maps.DeleteFunc(a.Claims, func(_ string, c Claim) bool { return c.From == other })
 	if len(intent.Providers) == 0 || len(a.Identities) == 0 {
 		return ErrUndoImpossible
 	}
@@ -199,7 +209,7 @@ func (d *Directory) finishMerge(ctx context.Context, item store.Item[Account]) e
 		now := d.now()
 		other.Value = other.Value.clone()
 		other.Value.MergedInto, other.Value.MergedAt, other.Value.MergeID = survivor.ID, &now, intent.ID
-		other.Value.Upstream = nil
+		other.Value.Upstream, other.Value.Given = nil, nil
 		_, err := d.accounts.Replace(ctx, other)
 		d.cache.Forget(other.ID)
 		if err != nil {
@@ -216,10 +226,14 @@ func (d *Directory) finishMerge(ctx context.Context, item store.Item[Account]) e
 	if survivor.Held == nil {
 		survivor.Held = map[string]string{}
 	}
+	survivor.Updated = *absorbed.MergedAt
+	// Only what was known before the providers of the other counts as known here.
+	survivor.fill(absorbed)
 	for provider, id := range absorbed.Identities {
 		survivor.Identities[provider] = id
 		survivor.Held[provider] = absorbed.holder(provider)
 		survivor.keepUpstream(provider, intent.Upstream[provider])
+		survivor.keepGiven(provider, intent.Given[provider])
 	}
 	survivor.Merged = append(append(survivor.Merged, absorbed.URI), absorbed.Merged...)
 	survivor.Absorbed = append(survivor.Absorbed, Absorbed{
@@ -241,7 +255,7 @@ func (d *Directory) finishUndo(ctx context.Context, item store.Item[Account]) er
 	if err == nil && other.Value.MergedInto == item.ID && other.Value.MergeID == intent.ID {
 		other.Value = other.Value.clone()
 		other.Value.MergedInto, other.Value.MergedAt, other.Value.MergeID = "", nil, ""
-		other.Value.Upstream = maps.Clone(intent.Upstream)
+		other.Value.Upstream, other.Value.Given = maps.Clone(intent.Upstream), maps.Clone(intent.Given)
 		for _, provider := range other.Value.Providers() {
 			if !slices.Contains(intent.Providers, provider) {
 				delete(other.Value.Identities, provider)
@@ -322,7 +336,7 @@ func (d *Directory) reduceTombstone(ctx context.Context, item store.Item[Account
 	if a.Name == "" || a.MergedAt == nil || d.now().Sub(*a.MergedAt) <= UndoPeriod+time.Hour {
 		return false, nil
 	}
-	a.Name, a.Absorbed = "", nil
+	a.Name, a.Absorbed, a.Claims = "", nil, nil
 	for provider, id := range a.Identities {
 		a.Identities[provider] = Identity{ID: id.ID}
 	}

@@ -13,6 +13,9 @@ type Profile struct {
 	Name, Username string
 	// URI of the identity, such as https://github.com/ada; may be empty.
 	URI string
+	// Claims is what the provider says of the person beside that, as a JSON object of
+	// standard claims (OpenID Connect Core, 5.1); may be empty.
+	Claims string
 	// Upstream is what the provider gave to act there in the person's name, under the
 	// names that applications read it by, as a JSON object: {"oauth": {"token": …,
 	// "token_secret": …}}. It is empty unless an operator wants applications to have it

@@ -53,31 +53,29 @@ func claimNames() []string {
 	return names
 }
 
+// linked is an identity as the claim identities has it.
+type linked struct {
+	Provider string `json:"provider"`
+	ID       string `json:"id"`
+	URI      string `json:"uri,omitempty"`
+	Username string `json:"username,omitempty"`
+	Name     string `json:"name,omitempty"`
+}
+
 // standing are the claims of an account. None of them is null or empty.
 func standing(a identity.Account) map[string]any {
-	claims := map[string]any{"name": a.Name}
-	for name, value := range a.Claims {
-		if value != nil && value != "" {
-			claims[name] = value
-		}
-	}
-	type linked struct {
-		Provider string `json:"provider"`
-		ID       string `json:"id"`
-		URI      string `json:"uri,omitempty"`
-		Name     string `json:"name,omitempty"`
-		Username string `json:"username,omitempty"`
+	known := a.Known()
+	claims := make(map[string]any, len(known)+1)
+	for name, claim := range known {
+		claims[name] = claim.Value
 	}
 	var identities []linked
 	for _, provider := range a.Providers() {
 		i := a.Identities[provider]
-		identities = append(identities, linked{provider, i.ID, i.URI, i.Name, i.Username})
+		identities = append(identities, linked{provider, i.ID, i.URI, i.Username, i.Name})
 	}
 	if identities != nil {
 		claims["identities"] = identities
-	}
-	if claims["name"] == "" {
-		delete(claims, "name")
 	}
 	return claims
 }
