@@ -570,7 +570,18 @@ func TestTamperedStore(t *testing.T) {
 			}
 		})
 	}
-	t.Run("an older key of ours, planted as a retired one of the files", func(t *testing.T) {
+	t.Run("a key for PS256 among those for RS256", func(t *testing.T) {
+		h := newHouse(t)
+		m := h.manager("ES256")
+		h.tend(m)
+		h.writeRing("RS256", h.ring("PS256"))
+		m, err := h.load("ES256")
+		h.must(err)
+		if h.header(h.sign(m, "RS256", "JWT"))["kid"] == h.header(h.sign(m, "PS256", "JWT"))["kid"] {
+			t.Error("one key signs with two algorithms")
+		}
+	})
+	t.Run("a key planted as a retired one of the files", func(t *testing.T) {
 		h := newHouse(t)
 		m := h.manager("RS256")
 		key, err := jwk.FromRaw(public)
@@ -580,7 +591,7 @@ func TestTamperedStore(t *testing.T) {
 		h.must(err)
 		data, err := json.Marshal(map[string]any{"key": json.RawMessage(text), "expires": start.Add(hour)})
 		h.must(err)
-		// Under the kid of the pair in use: kids are computed, so that it takes no one's place.
+		// Kids are computed, so that it takes nobody's place.
 		_, err = h.engine.Insert(t.Context(), "key", store.Doc{ID: "a kid that is not its own", Data: data})
 		h.must(err)
 		h.must(m.Refresh(t.Context()))
@@ -752,6 +763,11 @@ func TestVerifyJWTRefuses(t *testing.T) {
 	}
 	if _, err := m.VerifyJWT(good, "at+jwt"); err != nil {
 		t.Errorf("the good one: %v", err)
+	}
+	long, err := m.SignJWT("ES256", "at+jwt", []byte(`{"x":"`+strings.Repeat("x", 32<<10)+`"}`))
+	h.must(err)
+	if _, err := m.VerifyJWT(long, "at+jwt"); !errors.Is(err, token.ErrInvalid) {
+		t.Errorf("one of ours that is too long: %v", err)
 	}
 }
 
