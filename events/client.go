@@ -35,6 +35,7 @@ type Access struct {
 	// Token names the access token itself. Revoked before Expires, it takes the socket
 	// with it.
 	Token   string    `json:"jti"`
+	Issued  time.Time `json:"iat"`
 	Expires time.Time `json:"exp"`
 }
 
@@ -50,8 +51,9 @@ type View struct {
 	Claims json.RawMessage
 	// Origins are those of the client's pages.
 	Origins []string
-	// Revoked tells whether an access token of the grant was revoked before it expired.
-	Revoked func(token string) bool
+	// Revoked tells of the token in an Access, as long as it has not expired, whether it
+	// was revoked.
+	Revoked func(Access) bool
 }
 
 // Grants are what people have allowed clients.
@@ -77,15 +79,16 @@ type Refusal string
 
 func (r Refusal) Error() string { return string(r) }
 
+// What a Grants refuses may have the same reasons.
 const (
 	refusedAccess = Refusal("The access token is of no use any more. Please get a new one.")
 	refusedOrigin = Refusal("This page's origin is not registered for the client.")
 	refusedTicket = Refusal("The ticket is unknown, has expired, or was used before. Please get a new one.")
 )
 
-// admit checks that what a token opens still stands, for a page of an origin; "" is a
+// Admit checks that what a token opens still stands, for a page of an origin; "" is a
 // program that is no browser.
-func (h *Hub) admit(ctx context.Context, a Access, origin string) error {
+func (h *Hub) Admit(ctx context.Context, a Access, origin string) error {
 	sess, err := h.o.Sessions.Get(ctx, a.Session)
 	if errors.Is(err, session.ErrNotFound) || err == nil && !sess.Created.Equal(a.Began) {
 		return refusedAccess
@@ -109,13 +112,13 @@ func (h *Hub) admit(ctx context.Context, a Access, origin string) error {
 
 // revoked tells whether the token that a socket came with was taken back.
 func (h *Hub) revoked(v View, a Access) bool {
-	return h.o.Clock.Now().Before(a.Expires) && v.Revoked(a.Token)
+	return h.o.Clock.Now().Before(a.Expires) && v.Revoked(a)
 }
 
 // Ticket returns a ticket for what an access token opens, to a page of an origin. It is
 // good once, and for token.EventTicketLife.
 func (h *Hub) Ticket(ctx context.Context, a Access, origin string) (string, error) {
-	if err := h.admit(ctx, a, origin); err != nil {
+	if err := h.Admit(ctx, a, origin); err != nil {
 		return "", err
 	}
 	opens, err := json.Marshal(a)
@@ -130,7 +133,7 @@ func (h *Hub) Ticket(ctx context.Context, a Access, origin string) (string, erro
 // by themselves (HTML, 9.2.3): only who has heard the stream knows that.
 func (h *Hub) Redeem(ctx context.Context, ticket, lastEvent, origin string) (Access, string, error) {
 	if m, ok := h.readMark(lastEvent); ok && m.Access != nil && m.Ticket != "" && m.Ticket == ticketName(ticket) {
-		return *m.Access, m.Ticket, h.admit(ctx, *m.Access, origin)
+		return *m.Access, m.Ticket, h.Admit(ctx, *m.Access, origin)
 	}
 	t, err := h.o.EventTickets.Peek(ticket)
 	if err != nil {
@@ -141,7 +144,7 @@ func (h *Hub) Redeem(ctx context.Context, ticket, lastEvent, origin string) (Acc
 		return a, "", fmt.Errorf("what a ticket opens: %w", err)
 	}
 	// Whoever may not use it does not use it up.
-	if err := h.admit(ctx, a, origin); err != nil {
+	if err := h.Admit(ctx, a, origin); err != nil {
 		return a, "", err
 	}
 	if err := h.o.EventTickets.Spend(ctx, t); err != nil {
@@ -169,7 +172,7 @@ func (h *Hub) readClient(ctx context.Context, sess session.Session, a *Access) (
 func (h *Hub) openWith(ctx context.Context, s *Socket, signed, proof string) {
 	a, err := h.o.Grants.Open(ctx, signed, proof)
 	if err == nil {
-		err = h.admit(ctx, a, s.origin)
+		err = h.Admit(ctx, a, s.origin)
 	}
 	now := h.o.Clock.Now()
 	if refusal, ok := errors.AsType[Refusal](err); ok {

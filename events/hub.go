@@ -289,7 +289,7 @@ func (h *Hub) bindLocked(s *Socket, handle string) {
 		h.groups[key] = g
 		if s.access != nil {
 			all := *s.access
-			all.Token, all.Expires = "", time.Time{}
+			all.Token, all.Issued, all.Expires = "", time.Time{}, time.Time{}
 			g.access = &all
 			if h.clients[handle] == nil {
 				h.clients[handle] = map[*group]bool{}

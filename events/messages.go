@@ -133,7 +133,7 @@ func (h *Hub) sendToken(ctx context.Context, s *Socket) {
 		shown = signedOut
 	}
 	if shown.access != nil {
-		if err := h.admit(ctx, *shown.access, ""); errors.As(err, new(Refusal)) {
+		if err := h.Admit(ctx, *shown.access, ""); errors.As(err, new(Refusal)) {
 			h.look(g)
 			return // which tells it
 		} else if err != nil {

@@ -274,12 +274,15 @@ func (p *Provider) change(ctx context.Context, id string, change func(*grant) er
 // revoke ends a grant and with it all tokens of it. It stays for a while, so that who
 // comes with one of them is recognized.
 func (p *Provider) revoke(ctx context.Context, id string) error {
-	_, err := p.change(ctx, id, func(g *grant) error {
+	g, err := p.change(ctx, id, func(g *grant) error {
 		g.Revoked, g.Access, g.Denied = true, nil, nil
 		return nil
 	})
 	if errors.Is(err, errGone) {
 		return nil
+	}
+	if err == nil && g.Session != "" {
+		p.o.Changed(g.Session)
 	}
 	return err
 }

@@ -273,5 +273,8 @@ func (p *Provider) revokeAccess(ctx context.Context, a *access, token string) er
 	if errors.Is(err, errGone) {
 		return nil
 	}
+	if err == nil && a.grant.Session != "" {
+		p.o.Changed(a.grant.Session)
+	}
 	return err
 }

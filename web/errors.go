@@ -70,7 +70,7 @@ func (s *Server) page(h handler) http.HandlerFunc {
 // apiRoots are the first path segments of what programs ask for.
 var apiRoots = map[string]bool{
 	"about": true, "providers": true, "currentUser": true, "users": true, "token": true,
-	".well-known": true, "healthz": true, "readyz": true, "metrics": true,
+	".well-known": true, "events": true, "healthz": true, "readyz": true, "metrics": true,
 }
 
 // answerError answers where no handler was reached: as JSON what only programs ask

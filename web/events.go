@@ -44,16 +44,14 @@ func (s *Server) root(w http.ResponseWriter, r *http.Request) error {
 }
 
 // socket opens a WebSocket. Browsers name the origin of the page that asks; only
-// allowed ones may, for the browser sends the person's cookie along.
+// allowed ones may, for the browser sends the person's cookie along. From pages of
+// clients that counts for nothing: they have to bring a ticket, or send an access token.
 func (s *Server) socket(w http.ResponseWriter, r *http.Request) error {
 	refuse := func(e *Error) error {
 		s.errorJSON(w, e)
 		return nil
 	}
-	if origins := r.Header.Values("Origin"); len(origins) > 1 || len(origins) == 1 && !s.Config.AllowedOrigin(origins[0]) {
-		return refuse(&Error{Status: http.StatusForbidden, Code: "origin_refused", Message: "This origin is not allowed."})
-	}
-	v, err := s.visitor(r)
+	e, err := s.entry(r)
 	if err != nil {
 		return refuse(s.publicError(w, r, err))
 	}
@@ -65,7 +63,7 @@ func (s *Server) socket(w http.ResponseWriter, r *http.Request) error {
 	}
 	c.SetReadLimit(s.Config.MaxSocketMessage)
 	conn := &socketConn{c, taken.conn}
-	socket, err := s.hub.Join(context.WithoutCancel(r.Context()), conn, clientAddress(r), v.Visit)
+	socket, err := s.hub.Enter(context.WithoutCancel(r.Context()), conn, e)
 	if err != nil {
 		reason := "please try again later"
 		if errors.Is(err, events.ErrTooMany) {

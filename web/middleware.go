@@ -14,6 +14,8 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 	"github.com/go-chi/cors"
+
+	"login-server/oidc"
 )
 
 // maxBody is how many bytes a request body may have. No form and no name comes near;
@@ -38,10 +40,65 @@ func (s *Server) middleware(next http.Handler) http.Handler {
 	return next
 }
 
-// cors lets pages of allowed origins read the answers of all paths, the pages
-// included: the client fetches /login and follows its redirect. go-chi/cors decides;
+// cors lets pages of allowed origins read the answers of all paths of the older API, the
+// pages included: the client fetches /login and follows its redirect. go-chi/cors decides;
 // to a pre-flight it names only what was asked for, where the older program named all.
+// What belongs to the OpenID Provider has rules of its own.
 func (s *Server) cors(next http.Handler) http.Handler {
+	older := s.olderCORS(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path := strings.TrimSuffix(r.URL.Path, "/") // as the router sees it
+		methods, forClients := clientPaths[path]
+		switch {
+		case path == oidc.PathJWKS && s.Config.AllowedOrigin(r.Header.Get("Origin")):
+			older.ServeHTTP(w, r)
+		case forClients:
+			s.clientCORS(w, r, path, methods, next)
+		case strings.HasPrefix(path, "/oauth/"):
+			next.ServeHTTP(w, r) // pages of the protocol, and what only servers ask for
+		default:
+			older.ServeHTTP(w, r)
+		}
+	})
+}
+
+// clientPaths are what pages of clients may call, and how. They come with tokens and
+// never with cookies; but that, as everywhere in the older API, allowed origins may hear
+// events with the cookie.
+var clientPaths = map[string]string{
+	oidc.PathConfiguration: "GET", oidc.PathServer: "GET", oidc.PathJWKS: "GET", oidc.PathUserInfo: "GET, POST",
+	oidc.PathToken: "POST", oidc.PathRevoke: "POST", oidc.PathPush: "POST", oidc.PathDevice: "POST",
+	oidc.PathEvents: "GET", oidc.PathEventTicket: "POST",
+}
+
+// clientCORS lets pages of clients read the answers of a path, and those of allowed origins.
+func (s *Server) clientCORS(w http.ResponseWriter, r *http.Request, path, methods string, next http.Handler) {
+	h := w.Header()
+	h.Add("Vary", "Origin")
+	origin := r.Header.Get("Origin")
+	preflight := r.Method == http.MethodOptions && origin != "" && r.Header.Get("Access-Control-Request-Method") != ""
+	own := s.Config.AllowedOrigin(origin)
+	if own || s.openid.AllowsOrigin(r.Context(), origin) {
+		h.Set("Access-Control-Allow-Origin", origin)
+		if own && path == oidc.PathEvents {
+			h.Set("Access-Control-Allow-Credentials", "true")
+		}
+		if preflight {
+			h.Set("Access-Control-Allow-Methods", methods)
+			h.Set("Access-Control-Allow-Headers", "Authorization, DPoP, Content-Type, Accept, Last-Event-ID")
+			h.Set("Access-Control-Max-Age", "600")
+		} else {
+			h.Set("Access-Control-Expose-Headers", "DPoP-Nonce, WWW-Authenticate")
+		}
+	}
+	if preflight {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	next.ServeHTTP(w, r)
+}
+
+func (s *Server) olderCORS(next http.Handler) http.Handler {
 	methods := []string{"GET", "PUT", "POST", "PATCH", "DELETE"}
 	headers := []string{"Origin", "X-Requested-With", "Content-Type", "Accept", "Authorization"}
 	shownMethods, shownHeaders := []string{strings.Join(methods, ",")}, []string{strings.Join(headers, ",")}
@@ -198,7 +255,7 @@ func (s *Server) protect(next http.Handler) http.Handler {
 		switch r.Method {
 		case http.MethodGet, http.MethodHead, http.MethodOptions:
 		case http.MethodPost:
-			if pages.Check(r) != nil && !isAnswerPath(r.URL.Path) && !isProtocolPath(r.URL.Path) {
+			if pages.Check(r) != nil && !isAnswerPath(r.URL.Path) && !isProtocolPath(r.URL.Path) && !isTicketPath(r.URL.Path) {
 				s.answerError(w, r, errCrossSite)
 				return
 			}
