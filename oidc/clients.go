@@ -29,6 +29,7 @@ func newClients(apps []config.Application, o Options) (*clients, error) {
 		registry: NewRegistry(o.Store, o.Clock),
 		cache:    store.NewCache[*Client](10_000, 5*time.Second, o.Clock.Now),
 	}
+	all.registry.changed = o.Changed
 	var err error
 	all.listed, err = listed(apps, o.LegacyFlows)
 	for _, c := range all.listed {

@@ -26,6 +26,8 @@ type Registry struct {
 	initial  *store.Collection[initialToken]
 	grants   *store.Collection[grant]
 	consents *store.Collection[consent]
+	// changed is as in Options; nil where nobody hears events.
+	changed func(session string)
 }
 
 // NewRegistry returns the registry of a store.
@@ -66,10 +68,14 @@ type storedSecret struct {
 const selfRegistered = "self-registered"
 
 func (s storedClient) index() store.Index {
+	var i store.Index
 	if s.Self {
-		return store.Index{Keys: []string{selfRegistered}}
+		i.Keys = append(i.Keys, selfRegistered)
 	}
-	return store.Index{}
+	for _, origin := range s.Client.Origins {
+		i.Keys = append(i.Keys, keyOrigin(origin))
+	}
+	return i
 }
 
 // inForce are the secrets that are good now.
@@ -296,6 +302,9 @@ func (r *Registry) Remove(ctx context.Context, id string) (consents int, err err
 		_, err := r.grants.Update(ctx, item.ID, func(g *grant) error { g.Revoked = true; return nil })
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return 0, err
+		}
+		if r.changed != nil && item.Value.Session != "" {
+			r.changed(item.Value.Session)
 		}
 	}
 	for item, err := range r.consents.All(ctx, store.Query{Key: key}) {
