@@ -56,7 +56,9 @@ type Ask struct {
 	// Scopes are those to consent to, without openid.
 	Scopes               []string
 	LoginHint, UILocales string
-	ACRValues            []string
+	// RedirectURI is where the answer will go.
+	RedirectURI string
+	ACRValues   []string
 }
 
 // interaction is a request that waits for a person.
@@ -244,7 +246,7 @@ func (p *Provider) interaction(ctx context.Context, id string) (interaction, err
 
 func (i *interaction) ask(id string, task Task) Ask {
 	r := &i.Request
-	a := Ask{Task: task, Interaction: id, Client: r.client, LoginHint: r.LoginHint, UILocales: r.UILocales, ACRValues: r.essentialACR()}
+	a := Ask{Task: task, Interaction: id, Client: r.client, LoginHint: r.LoginHint, UILocales: r.UILocales, RedirectURI: r.RedirectURI, ACRValues: r.essentialACR()}
 	if a.ACRValues == nil {
 		a.ACRValues = r.ACRValues
 	}
