@@ -38,12 +38,9 @@ func (p *Provider) exchange(ctx context.Context, c *Client, r *http.Request, for
 		// Who acts is the client, which has proved who it is.
 		return nil, invalidRequest("An actor_token is not supported.")
 	}
-	targets := slices.Concat(form["audience"], form["resource"])
-	switch {
-	case len(targets) == 0:
-		return nil, invalidRequest("The audience or resource is missing.")
-	case len(targets) > 1 || !slices.Contains(c.Resources, targets[0]):
-		return nil, fail("invalid_target", "This is not one audience that this client may use.")
+	target, service, err := p.target(ctx, c, slices.Concat(form["audience"], form["resource"]))
+	if err != nil {
+		return nil, err
 	}
 	a, err := p.inspect(ctx, form.Get("subject_token"))
 	if errors.Is(err, errNoToken) || err == nil && a.Client != c.ClientID && !slices.ContainsFunc(a.Audience, c.is) {
@@ -61,9 +58,10 @@ func (p *Provider) exchange(ctx context.Context, c *Client, r *http.Request, for
 	if acting.depth() > maxActors {
 		return nil, invalidRequest("Too many clients act for each other.")
 	}
-	subject, err := p.subjectFor(ctx, targets[0], a)
-	if err != nil {
-		return nil, err
+	subject := a.Subject
+	if service != nil && a.grant.User != "" {
+		// What the audience knows the person by: another one, if it has pairwise subjects.
+		subject = p.subject(service, a.grant.User)
 	}
 	bound := ""
 	if a.Confirm != nil {
@@ -75,7 +73,7 @@ func (p *Provider) exchange(ctx context.Context, c *Client, r *http.Request, for
 	}
 	now := p.o.Clock.Now().Unix()
 	claims := accessClaims{
-		Issuer: p.o.Issuer, Subject: subject, Audience: audience(targets), Client: c.ClientID, Scope: strings.Join(scope, " "),
+		Issuer: p.o.Issuer, Subject: subject, Audience: audience{target}, Client: c.ClientID, Scope: strings.Join(scope, " "),
 		IssuedAt: now, Expires: min(now+int64(p.o.AccessTokenLife/time.Second), a.Expires), ID: a.grant.newSecret(),
 		AuthTime: a.AuthTime, ACR: a.ACR, AMR: a.AMR, Actor: acting,
 	}
@@ -92,20 +90,36 @@ func (p *Provider) exchange(ctx context.Context, c *Client, r *http.Request, for
 	}, nil
 }
 
-// subjectFor is what the audience of a token knows its subject by: another one than the
-// client, if the audience is a client with pairwise subjects.
-func (p *Provider) subjectFor(ctx context.Context, target string, a *access) (string, error) {
-	if a.grant.User == "" {
-		return a.Subject, nil
+// target checks the one audience that is asked for: a resource of the client, or the
+// client_id of the application whose resource that is. service is that application, nil
+// if it is no client.
+func (p *Provider) target(ctx context.Context, c *Client, asked []string) (aud string, service *Client, err error) {
+	if len(asked) == 0 {
+		return "", nil, invalidRequest("The audience or resource is missing.")
 	}
-	c, err := p.clients.get(ctx, target)
-	if errors.Is(err, errUnknownClient) {
-		return a.Subject, nil
+	refused := fail("invalid_target", "This is not one audience that this client may use.")
+	if len(asked) > 1 {
+		return "", nil, refused
 	}
-	if err != nil {
-		return "", err
+	if slices.Contains(c.Resources, asked[0]) {
+		return asked[0], p.clients.at(asked[0]), nil
 	}
-	return p.subject(c, a.grant.User), nil
+	service, err = p.clients.get(ctx, asked[0])
+	if errors.Is(err, errUnknownClient) || err == nil && !slices.ContainsFunc(c.Resources, service.is) {
+		return "", nil, refused
+	}
+	return asked[0], service, err
+}
+
+// at is the application that a resource belongs to, by its address; nil if it is none.
+func (all *clients) at(resource string) *Client {
+	var found *Client
+	for _, c := range all.listed {
+		if c.is(resource) && (found == nil || len(c.URL) > len(found.URL) || c.URL == found.URL && c.ClientID < found.ClientID) {
+			found = c
+		}
+	}
+	return found
 }
 
 func (a *actor) depth() int {

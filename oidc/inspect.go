@@ -203,7 +203,7 @@ func (p *Provider) older(ctx context.Context, token string) (any, error) {
 		IssuedAt int64           `json:"iat"`
 		Expires  int64           `json:"exp"`
 		User     *struct {
-			ID string `json:"id"`
+			ID string `json:"_id"`
 		} `json:"user"`
 	}
 	if json.Unmarshal(payload, &claims) != nil || claims.Issuer != nil || claims.User == nil || p.o.Clock.Now().Unix() >= claims.Expires {
