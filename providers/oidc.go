@@ -302,14 +302,48 @@ func (rp *relyingParty) verify(ctx context.Context, known *discovered, l Login, 
 // that lacks something, and never has a say in who somebody is.
 func (rp *relyingParty) profile(ctx context.Context, a *authentication) (identity.Profile, error) {
 	p := identity.Profile{ID: a.subject, Name: a.claims.name(), Username: a.claims.text(rp.username)}
-	if (p.Name == "" || p.Username == "" && rp.username != "") && a.known.UserInfoEndpoint != "" {
+	said := []claims{a.claims}
+	lacks := p.Name == "" || p.Username == "" && rp.username != "" || slices.Contains(rp.scopes, oidc.ScopeEmail) && !a.claims.has("email")
+	if lacks && a.known.UserInfoEndpoint != "" {
 		info, err := rp.userInfo(ctx, a)
 		if err != nil {
 			return identity.Profile{}, err
 		}
 		p.Name, p.Username = cmp.Or(p.Name, info.name()), cmp.Or(p.Username, info.text(rp.username))
+		said = append(said, info)
 	}
+	p.Claims = standardClaims(said...)
 	return p, nil
+}
+
+// handedOn are the claims that a person's account here takes over. The others, name and
+// preferred_username, are in the profile already.
+var handedOn = []string{"given_name", "family_name", "middle_name", "nickname", "profile", "picture", "website", "gender", "birthdate",
+	"zoneinfo", "locale", "email", "phone_number", "address"}
+
+// standardClaims is what is said of a person, as Profile.Claims; what is said first counts.
+// Whether an address or number was verified is taken from who says the address.
+func standardClaims(said ...claims) string {
+	all := claims{}
+	for _, c := range said {
+		for _, name := range handedOn {
+			if all.has(name) || !c.has(name) {
+				continue
+			}
+			all[name] = c[name]
+			if verdict := name + "_verified"; c.has(verdict) {
+				all[verdict] = c[verdict]
+			}
+		}
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
+		return "" // they were read from JSON
+	}
+	return string(text)
 }
 
 // userInfo asks the UserInfo endpoint (Core, 5.3).

@@ -419,9 +419,20 @@ func TestUserInfo(t *testing.T) {
 		}, nil, identity.Profile{}, "", false},
 		{"parts of a name", func(o *openIDProvider) {
 			o.claims = func(c object) { c["name"], c["given_name"], c["family_name"] = nil, "Augusta Ada", "King" }
-		}, nil, identity.Profile{Name: "Augusta Ada King", Username: "ada"}, "", false},
+		}, nil, identity.Profile{Name: "Augusta Ada King", Username: "ada", Claims: `{"family_name":"King","given_name":"Augusta Ada"}`}, "", false},
 		{"another claim", func(o *openIDProvider) { o.claims = func(c object) { c["nickname"] = "countess" } }, object{"usernameClaim": "nickname"},
-			identity.Profile{Name: "Ada Lovelace", Username: "countess"}, "", false},
+			identity.Profile{Name: "Ada Lovelace", Username: "countess", Claims: `{"nickname":"countess"}`}, "", false},
+		{"standard claims", func(o *openIDProvider) {
+			o.claims = func(c object) {
+				c["picture"], c["email"], c["email_verified"], c["locale"] = "https://op.example/a.png", "ada@op.example", true, nil
+			}
+			o.userInfo["email"] = "other@op.example"
+		}, nil, identity.Profile{Name: "Ada Lovelace", Username: "ada", Claims: `{"email":"ada@op.example","email_verified":true,"picture":"https://op.example/a.png"}`}, "", false},
+		{"an address of UserInfo", func(o *openIDProvider) {
+			// The ID Token's verdict is not about it.
+			o.claims = func(c object) { c["email_verified"] = true }
+			o.userInfo["email"] = "ada@op.example"
+		}, object{"scope": "openid profile email"}, identity.Profile{Name: "Ada Lovelace", Username: "ada", Claims: `{"email":"ada@op.example"}`}, "", true},
 		{"claims of odd types", func(o *openIDProvider) {
 			o.claims = func(c object) { c["name"] = 5 }
 			o.userInfo = object{"sub": "248289761001", "name": []string{"a"}}

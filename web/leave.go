@@ -7,6 +7,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"login-server/identity"
+	"login-server/oidc"
 	"login-server/templates"
 )
 
@@ -128,7 +129,7 @@ func (s *Server) deleteAccount(w http.ResponseWriter, r *http.Request, v visitor
 		}})
 	}
 	ctx := r.Context()
-	if err := s.Sessions.DeleteAccount(ctx, s.Users, v.account.ID, v.Handle); err != nil && !isNotFound(err) {
+	if err := oidc.DeleteAccount(ctx, s.Store, s.Sessions, s.Users, v.account.ID, v.Handle); err != nil && !isNotFound(err) {
 		return err
 	}
 	// This browser's own session is signed out, so that its sockets stay.

@@ -2,19 +2,22 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 
 	"login-server/identity"
+	"login-server/oidc"
 )
 
 type userCmd struct {
 	List   userListCmd   `cmd:"" help:"List accounts."`
 	Show   userShowCmd   `cmd:"" help:"Show one account: identities, sessions, what it has absorbed."`
-	Set    userSetCmd    `cmd:"" help:"Change the name of an account."`
+	Set    userSetCmd    `cmd:"" help:"Change the name of an account, and what is known of the person."`
 	Delete userDeleteCmd `cmd:"" help:"Delete an account with its sessions and its history."`
 	Merge  userMergeCmd  `cmd:"" help:"Let one account absorb another."`
 }
@@ -194,6 +197,8 @@ type userDetails struct {
 	identity.UserWithUsage
 	Sessions int                 `json:"sessions"`
 	Absorbed []identity.Absorbed `json:"absorbed"`
+	// Claims are what is known of the person, each with its source.
+	Claims map[string]identity.Claim `json:"claims"`
 }
 
 // Run implements the command.
@@ -217,7 +222,7 @@ func (p *program) show(ctx context.Context, a *app, account identity.Account) er
 	if err != nil {
 		return err
 	}
-	d := userDetails{UserWithUsage: account.UserWithUsage(), Sessions: len(sessions), Absorbed: account.Absorbed}
+	d := userDetails{UserWithUsage: account.UserWithUsage(), Sessions: len(sessions), Absorbed: account.Absorbed, Claims: account.Known()}
 	if d.Absorbed == nil {
 		d.Absorbed = []identity.Absorbed{}
 	}
@@ -239,6 +244,28 @@ func (p *program) show(ctx context.Context, a *app, account identity.Account) er
 		}
 		pairs = append(pairs, [2]string{"Identity", text})
 	}
+	for _, name := range slices.Sorted(maps.Keys(d.Claims)) {
+		claim := d.Claims[name]
+		if name == "name" || name == "updated_at" {
+			continue
+		}
+		value, err := json.Marshal(claim.Value)
+		if err != nil {
+			return err
+		}
+		text := string(value)
+		if s, ok := claim.Value.(string); ok {
+			text = s
+		}
+		from := "from " + claim.Provider
+		switch claim.Source {
+		case identity.SourceYou:
+			from = "set by the person"
+		case identity.SourceOperator:
+			from = "set by an operator"
+		}
+		pairs = append(pairs, [2]string{"Claim", name + ": " + text + " (" + from + ")"})
+	}
 	for _, uri := range account.Merged {
 		pairs = append(pairs, [2]string{"Was also", uri})
 	}
@@ -249,31 +276,63 @@ func (p *program) show(ctx context.Context, a *app, account identity.Account) er
 }
 
 type userSetCmd struct {
-	Ref  string `arg:"" help:"${ref}"`
-	Name string `required:"" help:"The new name, 1 to 200 characters." placeholder:"NAME"`
+	Ref   string   `arg:"" help:"${ref}"`
+	Name  string   `help:"The new name, 1 to 200 characters." placeholder:"NAME"`
+	Claim []string `sep:"none" help:"A standard claim; may be given several times." placeholder:"NAME=VALUE"`
 }
 
 // Help implements kong.HelpProvider.
 func (userSetCmd) Help() string {
 	return `Applications hear of it at once, as if the person had done it.
 
-Example:
+Claims are those of OpenID Connect: ` + strings.Join(identity.ClaimNames(), ", ") + `. A value is text or JSON; null takes back what was set. What is set here counts more than what providers say. Whether an e-mail address or telephone number has been verified counts for the one that is known now.
 
-  login-server user set local:ada --name "Ada Lovelace"`
+Examples:
+
+  login-server user set local:ada --name "Ada Lovelace"
+  login-server user set local:ada --claim email=ada@example.org --claim email_verified=true
+  login-server user set local:ada --claim 'address={"locality":"London","country":"United Kingdom"}'`
 }
 
 // Run implements the command.
 func (c userSetCmd) Run(ctx context.Context, a *app) error {
+	if c.Name == "" && len(c.Claim) == 0 {
+		return errors.New("there is nothing to set: give --name or --claim")
+	}
+	changes := map[string]any{}
+	for _, setting := range c.Claim {
+		name, value, err := identity.ParseClaim(setting)
+		if err != nil {
+			return err
+		}
+		if _, twice := changes[name]; twice {
+			return fmt.Errorf("the claim %s is given twice", name)
+		}
+		changes[name] = value
+	}
+	if c.Name != "" {
+		name, err := identity.CheckName(c.Name)
+		if err != nil {
+			return err
+		}
+		if _, twice := changes["name"]; twice {
+			return errors.New("the name is given twice: give --name, or --claim name=…")
+		}
+		changes["name"] = name
+	}
 	return a.with(ctx, func(p *program) error {
 		account, err := p.lookUp(ctx, c.Ref)
 		if err != nil {
 			return err
 		}
 		old := account.Name
-		if account, err = p.users.Rename(ctx, account.ID, c.Name); err != nil {
+		if account, err = p.users.SetClaims(ctx, account.ID, identity.SourceOperator, changes); err != nil {
 			return err
 		}
-		return a.done(account.UserWithUsage(), "Renamed %s from %q to %q.", account.ID, old, account.Name)
+		if len(c.Claim) == 0 {
+			return a.done(account.UserWithUsage(), "Renamed %s from %q to %q.", account.ID, old, account.Name)
+		}
+		return p.show(ctx, a, account)
 	})
 }
 
@@ -302,7 +361,7 @@ func (c userDeleteCmd) Run(ctx context.Context, a *app) error {
 		if err := a.confirm(ctx, c.Yes, fmt.Sprintf("Delete %s? This cannot be undone", summary(account))); err != nil {
 			return err
 		}
-		if err := p.sessions.DeleteAccount(ctx, p.users, account.ID, ""); err != nil {
+		if err := oidc.DeleteAccount(ctx, p.store, p.sessions, p.users, account.ID, ""); err != nil {
 			return err
 		}
 		return a.done(map[string]string{"deleted": account.ID}, "Deleted %s.", summary(account))
