@@ -64,6 +64,8 @@ func (b *binder) funcs() template.FuncMap {
 		"at": b.at,
 		// link is the address if it is one that a person may be sent to, else "".
 		"link": link,
+		// appLink is the same, and allows the schemes of applications on a device.
+		"appLink": appLink,
 		// time is a time element, date a day in words.
 		"time": func(t time.Time) template.HTML { return template.HTML(b.catalog.timeElement(b.lang, t)) },
 		// initial is the first letter of a name.
@@ -313,4 +315,16 @@ func pairs(args []any) (map[string]any, error) {
 		named[key] = args[i+1]
 	}
 	return named, nil
+}
+
+// appLink is an address that link allows, or one whose scheme is a reverse domain name,
+// which no browser gives a meaning of its own (RFC 8252, 7.1); otherwise empty.
+func appLink(address string) template.URL {
+	if link(address) != "" {
+		return template.URL(address)
+	}
+	if u, err := url.Parse(address); err != nil || !strings.Contains(u.Scheme, ".") {
+		return ""
+	}
+	return template.URL(address)
 }

@@ -279,6 +279,8 @@ func Gallery() []Example {
 		{"device-allowed", "A device was allowed", &DevicePage{Layout: in("device"), Client: &cocoda, Allowed: true}},
 		{"device-denied", "A device was refused", &DevicePage{Layout: in("device"), Client: &cocoda, Denied: true}},
 		{"device-german", "Code of a device, German", &DevicePage{Layout: german(out("device")), Action: "device"}},
+		{"leave", "On to an application on the device", &LeavePage{Layout: in("oauth/continue"), URL: "org.example.app:/cb?code=…"}},
+		{"leave-german", "On to an application on the device, German", &LeavePage{Layout: german(in("oauth/continue")), URL: "org.example.app:/cb?code=…"}},
 		{"form-post", "Posting an answer", &FormPostPage{Layout: out("oauth/authorize"), Action: "https://cocoda.example.org/callback", Parameters: map[string]string{"code": "…"}}},
 		{"api", "API", &APIPage{Layout: in("api"), BaseURL: "http://localhost:3004/", WebSocketURL: "ws://localhost:3004/"}},
 		{"api-german", "API, German", &APIPage{Layout: german(out("api")), BaseURL: "http://localhost:3004/", WebSocketURL: "ws://localhost:3004/"}},

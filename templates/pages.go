@@ -294,3 +294,13 @@ type FormPostPage struct {
 	Action     string
 	Parameters map[string]string
 }
+
+// LeavePage leads to an application on the person's own device, where browsers do not
+// follow a redirect.
+type LeavePage struct {
+	Layout
+	// URL may have a scheme of its own: a reverse domain name (RFC 8252, 7.1).
+	URL string
+	// Auto: the page leads on by itself.
+	Auto bool
+}

@@ -71,6 +71,7 @@ var pageFiles = map[reflect.Type]string{
 	reflect.TypeFor[ChoosePage]():      "choose.html",
 	reflect.TypeFor[DevicePage]():      "device.html",
 	reflect.TypeFor[FormPostPage]():    "formpost.html",
+	reflect.TypeFor[LeavePage]():       "leave.html",
 	reflect.TypeFor[AccountPage]():     "account.html",
 	reflect.TypeFor[MergePage]():       "merge.html",
 	reflect.TypeFor[SessionsPage]():    "sessions.html",

@@ -96,6 +96,12 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if v.account == nil {
+		// Whoever is not signed in leaves a document that waits.
+		if err := s.limits.departure(r.Context(), clientAddress(r)); err != nil {
+			return err
+		}
+	}
 	var step oidc.Step
 	if r.Method == http.MethodPost && v.Session == nil {
 		// A form on a page of the client comes without our cookie; what follows it does not.
@@ -176,6 +182,10 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request, v visitor, step oi
 		}
 		s.renderPosting(w, page)
 		return nil
+	case step.Answer != nil && s.blocked(step.Answer.URL):
+		page := templates.LeavePage{Layout: s.layout(w, r, v), URL: step.Answer.URL, Auto: true}
+		s.render(w, http.StatusOK, page.Nonce, page)
+		return nil
 	case step.Answer != nil:
 		return redirect(w, step.Answer.URL)
 	}
@@ -200,6 +210,14 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request, v visitor, step oi
 		s.render(w, http.StatusOK, page.Nonce, page)
 	}
 	return nil
+}
+
+// blocked tells whether browsers would not follow a redirect to an address after a form:
+// the policy of our pages allows https, and applications on somebody's own device have
+// another scheme, or no encryption (RFC 8252, 7). A page leads them there.
+func (s *Server) blocked(address string) bool {
+	scheme, _, _ := strings.Cut(address, ":")
+	return scheme != "https" && scheme != s.Config.BaseURL.Scheme
 }
 
 // waiting finds the request of a client that a login is on the way for; nil if there is none.

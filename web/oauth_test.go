@@ -177,3 +177,17 @@ func TestPush(t *testing.T) {
 		t.Errorf("a second time: %s", got.text())
 	}
 }
+
+// Browsers hold a redirect that follows a form to the policy of the page; applications on
+// somebody's own device are reached by a page instead.
+func TestNativeApplication(t *testing.T) {
+	s := newServer(t, applications(`[{"url": "https://app.example.org/", "name": "App", "client_id": "app",
+		"token_endpoint_auth_method": "none", "application_type": "native", "redirect_uris": ["org.example.app:/cb"], "trusted": true}]`))
+	b := s.browser()
+	b.login("alpha", "ada")
+	for _, uri := range []string{"org.example.app:/cb"} {
+		request := "oauth/authorize?" + url.Values{"client_id": {"app"}, "response_type": {"code"}, "redirect_uri": {uri}, "scope": {"openid"},
+			"code_challenge": {"E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"}, "code_challenge_method": {"S256"}}.Encode()
+		b.open(request).want(200, "signed in", `<meta http-equiv="refresh" content="0; url=`+uri+`?code=`, `href="`+uri+`?code=`)
+	}
+}
