@@ -115,39 +115,79 @@ type introspection struct {
 	TokenType string `json:"token_type,omitempty"`
 }
 
-// Introspect serves the introspection endpoint (RFC 7662).
+// typeIntrospection is the type of an introspection answer that is signed (RFC 9701, 5).
+const typeIntrospection = "token-introspection+jwt"
+
+// Introspect serves the introspection endpoint (RFC 7662). The answer is a JWT for clients
+// that have registered for one or ask for it (RFC 9701).
 func (p *Provider) Introspect() http.HandlerFunc {
-	return p.endpoint(func(r *http.Request, form url.Values) (any, error) {
-		ctx := r.Context()
-		c, err := p.authenticate(ctx, r, form)
+	return func(w http.ResponseWriter, r *http.Request) {
+		form, err := readForm(r)
+		var c *Client
+		if err == nil {
+			c, err = p.authenticate(r.Context(), r, form)
+		}
+		var answer any
+		if err == nil {
+			answer, err = p.introspect(r.Context(), c, form)
+		}
+		asked := strings.Contains(r.Header.Get("Accept"), "application/"+typeIntrospection)
+		if err == nil && !asked && c.IntrospectionSignedResponseAlg == "" {
+			writeJSON(w, http.StatusOK, answer)
+			return
+		}
+		var signed string
+		if err == nil {
+			signed, err = p.signIntrospection(c, answer)
+		}
 		if err != nil {
-			return nil, err
+			p.fail(w, r, err)
+			return
 		}
-		if c.public() {
-			return nil, invalidClient("Introspection needs a client that can prove who it is.")
-		}
-		token := form.Get("token")
-		if token == "" {
-			return nil, invalidRequest("The token is missing.")
-		}
-		inactive := map[string]bool{"active": false}
-		a, err := p.inspect(ctx, token)
-		if errors.Is(err, errNoToken) {
-			return p.introspectOther(ctx, c, token)
-		}
-		if err != nil {
-			return nil, err
-		}
-		// Who is neither the client nor an audience of the token has no business with it.
-		if a.Client != c.ClientID && !slices.ContainsFunc(a.Audience, c.is) {
-			return inactive, nil
-		}
-		answer := introspection{Active: true, accessClaims: a.accessClaims, TokenType: "Bearer"}
-		if a.Confirm != nil {
-			answer.TokenType = "DPoP"
-		}
-		return answer, nil
-	})
+		w.Header().Set("Content-Type", "application/"+typeIntrospection)
+		w.Header().Set("Cache-Control", "no-store")
+		_, _ = w.Write([]byte(signed))
+	}
+}
+
+func (p *Provider) signIntrospection(c *Client, answer any) (string, error) {
+	payload, err := json.Marshal(map[string]any{"iss": p.o.Issuer, "aud": c.ClientID, "iat": p.o.Clock.Now().Unix(), "token_introspection": answer})
+	if err != nil {
+		return "", err
+	}
+	alg := c.IntrospectionSignedResponseAlg
+	if alg == "" && c.FAPI {
+		alg = c.IDTokenSignedResponseAlg
+	}
+	return p.o.Tokens.SignJWT(alg, typeIntrospection, payload)
+}
+
+// introspect is the answer about a token for a client.
+func (p *Provider) introspect(ctx context.Context, c *Client, form url.Values) (any, error) {
+	if c.public() {
+		return nil, invalidClient("Introspection needs a client that can prove who it is.")
+	}
+	token := form.Get("token")
+	if token == "" {
+		return nil, invalidRequest("The token is missing.")
+	}
+	inactive := map[string]bool{"active": false}
+	a, err := p.inspect(ctx, token)
+	if errors.Is(err, errNoToken) {
+		return p.introspectOther(ctx, c, token)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// Who is neither the client nor an audience of the token has no business with it.
+	if a.Client != c.ClientID && !slices.ContainsFunc(a.Audience, c.is) {
+		return inactive, nil
+	}
+	answer := introspection{Active: true, accessClaims: a.accessClaims, TokenType: "Bearer"}
+	if a.Confirm != nil {
+		answer.TokenType = "DPoP"
+	}
+	return answer, nil
 }
 
 // is tells whether the client is an audience of access tokens: by its client_id, or by

@@ -249,3 +249,39 @@ func TestGrantOfRemovedClient(t *testing.T) {
 	r.Header.Add("Authorization", "Bearer y")
 	h.do(r).want(t, 400, "invalid_request")
 }
+
+// RFC 9701: who has registered for it, or asks for it, has the answer signed, which is no
+// access token.
+func TestSignedIntrospection(t *testing.T) {
+	h := newHouse(t, webClient, strings.Replace(otherClient, `"trusted"`, `"introspection_signed_response_alg": "RS256", "trusted"`, 1))
+	token := h.tokensOf(app, h.person("ada")).text("access_token")
+	ask := func(client, accept string) response {
+		r := httptest.NewRequest(http.MethodPost, PathIntrospect, strings.NewReader(form("token", token).Encode()))
+		r.Header.Set("Content-Type", formType)
+		r.Header.Set("Accept", accept)
+		r.SetBasicAuth(client, secret)
+		return h.do(r)
+	}
+	for client, active := range map[string]bool{"app": true, "other": false} {
+		got := ask(client, map[bool]string{true: "application/token-introspection+jwt", false: "*/*"}[active])
+		if got.Status != 200 || got.Header.Get("Content-Type") != "application/token-introspection+jwt" || got.Header.Get("Cache-Control") != "no-store" {
+			t.Fatalf("%d %v", got.Status, got.Header)
+		}
+		signed := string(got.Body)
+		if _, err := h.tokens.VerifyJWT(signed, "token-introspection+jwt"); err != nil {
+			t.Error(err)
+		}
+		c := claims(t, signed)
+		inner, _ := c["token_introspection"].(map[string]any)
+		if c["iss"] != issuer || c["aud"] != client || c["iat"] != float64(start.Unix()) || c["sub"] != nil || c["exp"] != nil || inner["active"] != active {
+			t.Errorf("claims %v", c)
+		}
+		h.info("Bearer "+signed).want(t, 401, "invalid_token")
+		if h.active(app, signed) {
+			t.Error("the answer is a token")
+		}
+	}
+	if got := ask("app", "application/json"); got.JSON["active"] != true {
+		t.Errorf("got %s", got.Body)
+	}
+}

@@ -6,6 +6,7 @@ package oidc
 func (p *Provider) extendMetadata(m map[string]any, at func(string) string) {
 	p.logoutMetadata(m, at)
 	m["device_authorization_endpoint"] = at(PathDevice)
+	m["introspection_signing_alg_values_supported"] = p.o.Tokens.Algorithms()
 	if len(p.Registration()) > 0 {
 		m["registration_endpoint"] = at(PathRegister)
 	}
