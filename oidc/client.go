@@ -157,7 +157,7 @@ func (k *check) flows() {
 			k.complain("grant_types", `"implicit" is switched off`, "remove it, or set OIDC_LEGACY_FLOWS=true")
 			continue
 		}
-		k.oneOf("grant_types", g, grantTypes)
+		k.oneOf("grant_types", g, slices.DeleteFunc(slices.Clone(grantTypes), func(t string) bool { return t == grantImplicit && !k.legacy }))
 	}
 	for _, t := range k.ResponseTypes {
 		words := strings.Fields(t)

@@ -183,6 +183,13 @@ func (r *Registry) entry(s storedClient) Entry {
 	return e
 }
 
+// Completed is metadata with the defaults of what it leaves out.
+func Completed(m config.Client) config.Client {
+	c := &Client{Client: m}
+	c.complete()
+	return c.Client
+}
+
 // Add adds a client. A client_id and a secret are made where metadata has none and the
 // client wants one; the secret is returned, for it is not stored.
 func (r *Registry) Add(ctx context.Context, name, address string, m config.Client, legacy bool) (Entry, string, error) {

@@ -39,6 +39,7 @@ type cli struct {
 	User     userCmd     `cmd:"" help:"Accounts: list, show, rename, delete, merge."`
 	Provider providerCmd `cmd:"" help:"Ways to sign in: people of a local provider."`
 	Session  sessionCmd  `cmd:"" help:"Browsers in which somebody is signed in: list, end."`
+	Client   clientCmd   `cmd:"" help:"Clients of the OpenID Provider: add, list, show, secret, remove."`
 	Key      keyCmd      `cmd:"" help:"The key pair that signs tokens: show, rotate."`
 	Backup   backupCmd   `cmd:"" help:"Copy the database to a file, also while the server runs."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`

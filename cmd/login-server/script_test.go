@@ -127,6 +127,7 @@ func TestEachCommandHasAnExample(t *testing.T) {
 		serveCmd{}, doctorCmd{}, userListCmd{}, userShowCmd{}, userSetCmd{}, userDeleteCmd{}, userMergeCmd{},
 		localAddCmd{}, localRemoveCmd{}, localPasswdCmd{}, localListCmd{},
 		sessionListCmd{}, sessionRemoveCmd{}, keyShowCmd{}, keyRotateCmd{}, backupCmd{},
+		clientAddCmd{}, clientListCmd{}, clientShowCmd{}, clientSecretCmd{}, clientRemoveCmd{}, clientTokenAddCmd{}, clientTokenListCmd{}, clientTokenRemoveCmd{},
 	} {
 		if !strings.Contains(c.Help(), "\n  login-server") && !strings.Contains(c.Help(), "| login-server") {
 			t.Errorf("%T: no example in its help", c)
