@@ -910,11 +910,11 @@ func TestMediaWikiFailures(t *testing.T) {
 				p := w.open(true)
 				l, d := w.begin(p)
 				answer := w.agree(d, "")
-				w.instead[page] = tc.handle
-				ctx := t.Context()
+				ctx, handle := t.Context(), tc.handle
 				if tc.want == "deadline exceeded" {
-					ctx = patience(t)
+					ctx, handle = runsOut(t, handle)
 				}
+				w.instead[page] = handle
 				var profile identity.Profile
 				var err error
 				if page == "initiate" {

@@ -223,14 +223,14 @@ func badUpstreams(t *testing.T, start func(*testing.T) (*upstream, *Provider)) {
 			t.Run(bad.name+" at the "+at+" endpoint", func(t *testing.T) {
 				t.Parallel()
 				u, p := start(t)
-				if at == "token" {
-					u.token = bad.handle
-				} else {
-					u.profile = bad.handle
-				}
-				ctx := t.Context()
+				ctx, handle := t.Context(), bad.handle
 				if bad.want == "deadline exceeded" {
-					ctx = patience(t)
+					ctx, handle = runsOut(t, handle)
+				}
+				if at == "token" {
+					u.token = handle
+				} else {
+					u.profile = handle
 				}
 				_, err := u.login(ctx, p)
 				if passing[bad.name] {

@@ -476,9 +476,9 @@ func TestOIDCBadServers(t *testing.T) {
 				t.Parallel()
 				o := newOpenIDProvider(t)
 				o.claims = func(c object) { c["name"] = nil }
-				ctx := t.Context()
+				ctx, handle := t.Context(), bad.handle
 				if bad.want == "deadline exceeded" {
-					ctx = patience(t)
+					ctx, handle = runsOut(t, handle)
 				}
 				p := openOIDC(t, "oidc", o, nil)
 				l := newLogin(p)
@@ -492,7 +492,7 @@ func TestOIDCBadServers(t *testing.T) {
 				o.set(func() {
 					o.instead[path] = func(w http.ResponseWriter, r *http.Request) {
 						_, _ = io.Copy(io.Discard, r.Body)
-						bad.handle(w, r)
+						handle(w, r)
 					}
 				})
 				var err error
