@@ -377,16 +377,16 @@ func TestClientAccessRefused(t *testing.T) {
 		origin, token string
 		status        int
 	}{
-		"without the scope":        {spaOrigin, b.clientTokens("spa", "openid profile").AccessToken, 403},
-		"of another client":        {otherOrigin, good, 401},
-		"opaque, of another":       {spaOrigin, b.clientTokens("other", eventScope).AccessToken, 401},
-		"at an allowed origin":     {appOrigin, good, 401},
-		"revoked":                  {spaOrigin, revoked, 401},
-		"of an ended session":      {spaOrigin, gone, 401},
-		"tampered with":            {spaOrigin, good[:len(good)-6] + "AAAAAA", 401},
-		"without a signature":      {spaOrigin, "eyJhbGciOiJub25lIiwidHlwIjoiYXQrand0In0." + strings.Split(good, ".")[1] + ".", 401},
-		"nothing":                  {spaOrigin, "x", 401},
-		"of 20 kB":                 {"", strings.Repeat("x", 20_000), 401},
+		"without the scope":    {spaOrigin, b.clientTokens("spa", "openid profile").AccessToken, 403},
+		"of another client":    {otherOrigin, good, 401},
+		"opaque, of another":   {spaOrigin, b.clientTokens("other", eventScope).AccessToken, 401},
+		"at an allowed origin": {appOrigin, good, 401},
+		"revoked":              {spaOrigin, revoked, 401},
+		"of an ended session":  {spaOrigin, gone, 401},
+		"tampered with":        {spaOrigin, good[:len(good)-6] + "AAAAAA", 401},
+		"without a signature":  {spaOrigin, "eyJhbGciOiJub25lIiwidHlwIjoiYXQrand0In0." + strings.Split(good, ".")[1] + ".", 401},
+		"nothing":              {spaOrigin, "x", 401},
+		"of 20 kB":             {"", strings.Repeat("x", 20_000), 401},
 	} {
 		s.run(name, func(*testing.T) { s.refuses(tc.origin, tc.token, tc.status) })
 	}
