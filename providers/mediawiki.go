@@ -122,10 +122,9 @@ func (o *mediawikiOptions) openOAuth1(e *entry, p *Provider, scripts, base strin
 }
 
 func (o *mediawikiOptions) openOAuth2(e *entry, p *Provider, scripts string, client *http.Client) {
-	o.AuthorizationURL = cmp.Or(o.AuthorizationURL, scripts+"/rest.php/oauth2/authorize")
-	o.TokenURL = cmp.Or(o.TokenURL, scripts+"/rest.php/oauth2/access_token")
-	o.ProfileURL = cmp.Or(o.ProfileURL, scripts+"/rest.php/oauth2/resource/profile")
-	o.check(e, registration)
+	rest := scripts + "/rest.php/oauth2/"
+	o.endpoints(e, rest+"authorize", rest+"access_token", rest+"resource/profile")
+	o.checkCredentials(e, registration)
 	e.foreign("OAuth 2", map[string]bool{
 		"callback": o.Callback != "", "authenticate": o.Authenticate, "issuer": o.Issuer != ""})
 	if e.provider.ExposeUpstreamToken {

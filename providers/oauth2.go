@@ -47,15 +47,8 @@ func (s *scopeList) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// check complains about what is missing or wrong, after the endpoints have got their
-// defaults. where tells where credentials are to be had.
-func (o *oauthOptions) check(e *entry, where string) {
-	o.checkCredentials(e, where)
-	e.serverURL("options.authorizationURL", o.AuthorizationURL, "https://example.org/oauth/authorize")
-	e.serverURL("options.tokenURL", o.TokenURL, "https://example.org/oauth/token")
-	e.serverURL("options.profileURL", o.ProfileURL, "https://example.org/api/user")
-}
-
+// checkCredentials complains about credentials that are missing or wrong. where tells where
+// they are to be had.
 func (o *oauthOptions) checkCredentials(e *entry, where string) {
 	e.required("options.clientID", o.ClientID, "register this server "+where+", with the callback URL "+e.callback()+", and write the client ID that you get")
 	e.required("options.clientSecret", o.ClientSecret, "write the client secret that you get "+where)

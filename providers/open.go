@@ -15,9 +15,7 @@ import (
 	"login-server/config"
 )
 
-// strategies is the whole list; adding one is one file and one line here. A line
-// without options is a strategy that files may already contain, disabled, and that a
-// later version opens. url is where people read about the provider.
+// strategies is the whole list, but for goth:NAME; adding one is one file and one line here.
 var strategies = map[string]strategy{
 	"local":    {options: func() options { return new(localOptions) }},
 	"script":   {options: func() options { return new(scriptOptions) }},
@@ -45,7 +43,8 @@ func strategyOf(name string) (strategy, bool) {
 
 type strategy struct {
 	options func() options
-	url     string
+	// url is where people read about the provider, unless its entry says so.
+	url string
 	// exposes: the strategy can hand on what the provider gives to act there in a
 	// person's name (exposeUpstreamToken).
 	exposes bool
@@ -206,9 +205,6 @@ func (o *opening) open(cp config.Provider) *Provider {
 	case !known:
 		text, remedy := unknownStrategy(cp.Strategy)
 		e.problem("strategy", text, remedy)
-		return nil
-	case st.options == nil:
-		e.problem("strategy", config.Quote(cp.Strategy)+" is not offered by this version yet", `write "disabled": true`)
 		return nil
 	}
 	if cp.ExposeUpstreamToken && !st.exposes {

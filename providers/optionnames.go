@@ -17,9 +17,6 @@ func OptionNames() map[string][]string {
 	}
 	for _, name := range known {
 		st, _ := strategyOf(name)
-		if st.options == nil {
-			continue
-		}
 		names := map[string]bool{}
 		collectNames(reflect.TypeOf(st.options()), names)
 		all[name] = slices.Sorted(maps.Keys(names))

@@ -13,14 +13,6 @@ import (
 	"login-server/internal/outbound"
 )
 
-// depth is how far inside an address is.
-type depth = outbound.Depth
-
-const (
-	public  = outbound.Public
-	special = outbound.Special
-)
-
 // errInside: somebody else's document leads to an address that only we can reach.
 var errInside = fmt.Errorf("%w, where the issuer is not", outbound.ErrInside)
 
@@ -32,7 +24,7 @@ var errInside = fmt.Errorf("%w, where the issuer is not", outbound.ErrInside)
 type reach struct {
 	next    http.RoundTripper
 	trusted map[string]bool
-	allowed atomic.Int32 // depth of the issuer
+	allowed atomic.Int32 // outbound.Depth of the issuer
 }
 
 // newReach returns the guard for an issuer; operator is what other URLs its operator has written.
@@ -56,9 +48,9 @@ func newReach(deps Deps, issuer string, operator ...string) *reach {
 }
 
 // locate takes note of where the issuer is.
-func (g *reach) locate(d depth) {
-	if d == special {
-		d = public // its neighbours are none of its business
+func (g *reach) locate(d outbound.Depth) {
+	if d == outbound.Special {
+		d = outbound.Public // its neighbours are none of its business
 	}
 	g.allowed.Store(int32(d))
 }
@@ -70,8 +62,8 @@ func (g *reach) RoundTrip(r *http.Request) (*http.Response, error) {
 	return g.next.RoundTrip(r)
 }
 
-func (g *reach) check(host, _ string, d depth) error {
-	if d != public && d > depth(g.allowed.Load()) && !g.trusted[strings.ToLower(host)] {
+func (g *reach) check(host, _ string, d outbound.Depth) error {
+	if d != outbound.Public && d > outbound.Depth(g.allowed.Load()) && !g.trusted[strings.ToLower(host)] {
 		return fmt.Errorf("%.100q %w", host, errInside)
 	}
 	return nil
