@@ -54,7 +54,7 @@ func openAPIServer(t *testing.T) *Server {
 	if err := os.WriteFile(filepath.Join(dir, "providers.json"), []byte(list), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg, _, err := config.Load(dir, []string{"NODE_ENV=test", "METRICS_TOKEN=0123456789abcdef", "SESSION_SECRET=fixed secret of this test"})
+	cfg, _, err := config.Load(dir, []string{"NODE_ENV=test", "METRICS_TOKEN=0123456789abcdef", "CLIENT_REGISTRATION=open", "SESSION_SECRET=fixed secret of this test"})
 	if err != nil {
 		t.Fatal(err)
 	}
