@@ -58,7 +58,7 @@ func (p *Provider) metadata() map[string]any {
 		"authorization_signing_alg_values_supported":               algs,
 		"token_endpoint_auth_methods_supported":                    authMethods,
 		"token_endpoint_auth_signing_alg_values_supported":         append(append([]string{}, signingAlgs...), secretAlgs...),
-		"introspection_endpoint_auth_methods_supported":            authMethods,
+		"introspection_endpoint_auth_methods_supported":            authMethods[:len(authMethods)-1], // not none
 		"revocation_endpoint_auth_methods_supported":               authMethods,
 		"introspection_endpoint_auth_signing_alg_values_supported": append(append([]string{}, signingAlgs...), secretAlgs...),
 		"revocation_endpoint_auth_signing_alg_values_supported":    append(append([]string{}, signingAlgs...), secretAlgs...),

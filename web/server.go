@@ -281,6 +281,10 @@ func (s *Server) mounted(next http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rest, below := strings.CutPrefix(r.URL.Path, base)
+		// In RFC 8414, 3.1 the path of the issuer stands after the well-known one.
+		if path, ok := strings.CutSuffix(r.URL.Path, strings.TrimSuffix(base, "/")); ok && (path == oidc.PathServer || path == oidc.PathConfiguration) {
+			rest, below = strings.TrimPrefix(path, "/"), true
+		}
 		if r.URL.Path+"/" == base && !roots[strings.Trim(base, "/")] {
 			rest, below = "", true
 		}
