@@ -198,7 +198,17 @@ func (p *Provider) DecideDevice(ctx context.Context, userCode string, allow bool
 		return false, err
 	}
 	now := p.o.Clock.Now()
-	decided, err := p.devices.Update(ctx, item.ID, func(d *device) error {
+	if !item.Value.waits(now) {
+		return false, nil
+	}
+	if allow {
+		// Before the device can see it: it is listed with what else the person has allowed, and
+		// without it the device gets nothing, so that it can be taken back at any time.
+		if err := p.consented(ctx, who, &request{client: c, Scope: item.Value.Scope}); err != nil {
+			return false, err
+		}
+	}
+	_, err = p.devices.Update(ctx, item.ID, func(d *device) error {
 		if !d.waits(now) {
 			return errDecided
 		}
@@ -212,14 +222,10 @@ func (p *Provider) DecideDevice(ctx context.Context, userCode string, allow bool
 		}
 		return nil
 	})
-	switch {
-	case errors.Is(err, errDecided), errors.Is(err, store.ErrNotFound):
+	if errors.Is(err, errDecided) || errors.Is(err, store.ErrNotFound) {
 		return false, nil
-	case err != nil || !allow:
-		return err == nil, err
 	}
-	// What was allowed is listed with what else the person has allowed.
-	return true, p.consented(ctx, who, &request{client: c, Scope: decided.Value.Scope})
+	return err == nil, err
 }
 
 // redeemDevice answers a device that asks for its tokens (RFC 8628, 3.4 and 3.5).
@@ -249,6 +255,9 @@ func (p *Provider) redeemDevice(ctx context.Context, c *Client, r *http.Request,
 	g.ID, g.Expires = newGrantID(), now.Add(minRemembered)
 	if err := p.inForce(ctx, *g); err != nil {
 		return nil, goneOr(err, unknown)
+	}
+	if _, err := p.consents.Get(ctx, consentID(g.User, c.ClientID)); err != nil {
+		return nil, grantError(err, unknown) // it was taken back
 	}
 	if g.KeyThumbprint, err = p.proofOf(ctx, r, c, "", ""); err != nil {
 		return nil, err

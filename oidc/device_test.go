@@ -167,6 +167,17 @@ func TestDeviceAfterSession(t *testing.T) {
 	h.poll(d).want(t, 400, "invalid_grant")
 }
 
+// What was taken back before the device has asked for it is not given.
+func TestDeviceWithdrawn(t *testing.T) {
+	h := newHouse(t, tvClient)
+	ada, d := h.person("ada"), h.device("openid")
+	h.decideDevice(d, true, ada)
+	if err := h.consents.Delete(t.Context(), consentID(ada.Account.ID, "tv")); err != nil {
+		t.Fatal(err)
+	}
+	h.poll(d).want(t, 400, "invalid_grant")
+}
+
 func TestDeviceClients(t *testing.T) {
 	h := newHouse(t, tvClient, boxClient, webClient)
 	h.call(PathDevice, app, form("scope", "openid")).want(t, 400, "unauthorized_client")

@@ -49,7 +49,8 @@ func (p *Provider) exchange(ctx context.Context, c *Client, r *http.Request, for
 	if err != nil {
 		return nil, err
 	}
-	granted := slices.DeleteFunc(slices.Clone(a.Scopes), func(s string) bool { return s == scopeOffline })
+	// These two mean something here only, where the new token is not for.
+	granted := slices.DeleteFunc(slices.Clone(a.Scopes), func(s string) bool { return s == scopeOffline || s == scopeSessionEvents })
 	scope, err := narrowedScope(granted, form.Get("scope"))
 	if err != nil {
 		return nil, err

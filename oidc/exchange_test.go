@@ -68,7 +68,8 @@ func TestExchange(t *testing.T) {
 func TestExchangeRefusals(t *testing.T) {
 	h := newHouse(t, gatewayClient, apiClient, ledgerClient, webClient, otherClient)
 	ada := h.person("ada")
-	first := h.tokensOf(gateway, ada, "scope", "openid email")
+	h.client(t, "gateway").Scope += " session_events"
+	first := h.tokensOf(gateway, ada, "scope", "openid email session_events")
 	token, foreign := first.text("access_token"), h.tokensOf(app, ada).text("access_token")
 	for name, tc := range map[string]struct {
 		basic, token string
@@ -86,6 +87,7 @@ func TestExchangeRefusals(t *testing.T) {
 		"a resource not listed":       {gateway, token, []string{"resource", "https://ledger.example.org/other"}, "invalid_target"},
 		"two audiences":               {gateway, token, []string{"audience", "ledger", "resource", "https://files.example.org/"}, "invalid_target"},
 		"a wider scope":               {gateway, token, []string{"audience", "ledger", "scope", "email profile"}, "invalid_scope"},
+		"session_events":              {gateway, token, []string{"audience", "ledger", "scope", "session_events"}, "invalid_scope"},
 		"offline_access":              {gateway, token, []string{"audience", "ledger", "scope", "offline_access"}, "invalid_scope"},
 		"an actor":                    {gateway, token, []string{"audience", "ledger", "actor_token", token, "actor_token_type", typeAccessToken}, "invalid_request"},
 		"another type wanted":         {gateway, token, []string{"audience", "ledger", "requested_token_type", "urn:ietf:params:oauth:token-type:refresh_token"}, "invalid_request"},
