@@ -188,7 +188,7 @@ func (d *discovery) check(m *metadata) error {
 		return errors.New("the metadata has no issuer")
 	}
 	if m.Issuer != d.issuer && m.Issuer != d.issuer+"/" && m.Issuer+"/" != d.issuer {
-		return fmt.Errorf("the metadata is that of another issuer, %.200q", m.Issuer)
+		return fmt.Errorf("the metadata is that of another issuer, %.200q; if that is the one you mean, write it as options.issuer", m.Issuer)
 	}
 	encrypted := strings.HasPrefix(d.issuer, "https:")
 	for _, endpoint := range []struct {

@@ -307,6 +307,10 @@ func (s *Server) failed(w http.ResponseWriter, r *http.Request, p *providers.Pro
 	default:
 		s.Log.Warn("provider's answer cannot be used", "request_id", requestID(w), "provider", p.ID, "err", err)
 	}
+	if errors.Is(err, providers.ErrCancelled) || errors.Is(err, providers.ErrRefused) {
+		// Mostly the person's will; but also what an administrator there has not allowed.
+		s.Log.Info("provider has let nobody in", "request_id", requestID(w), "provider", p.ID, "err", err)
+	}
 	if v.account != nil {
 		return s.redirectNoting(w, s.path("account"), f)
 	}
