@@ -1,0 +1,173 @@
+package openid
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"login-server/internal/testenv"
+)
+
+// startApp serves the application in app/ with its library, at an origin of its own: another
+// site than the server's.
+func startApp(t testing.TB, issuer *string) *httptest.Server {
+	mux := http.NewServeMux()
+	serve := func(path, file string) {
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, file) })
+	}
+	serve("/{$}", "app/index.html")
+	serve("/bye", "app/index.html")
+	serve("/app.js", "app/app.js")
+	serve("/oidc-client-ts.js", "node_modules/oidc-client-ts/dist/browser/oidc-client-ts.min.js")
+	mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	mux.HandleFunc("GET /settings.json", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(object{"issuer": *issuer})
+	})
+	return startTLS(t, mux)
+}
+
+// startTLS serves at https://127.0.0.1, with the certificate of the test.
+func startTLS(t testing.TB, handler http.Handler) *httptest.Server {
+	t.Helper()
+	prepare(t)
+	s := httptest.NewUnstartedServer(handler)
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{shared.certificate}}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s
+}
+
+// heard is a message that the application got from the events of its session.
+type heard struct {
+	Type    string          `json:"type"`
+	Content json.RawMessage `json:"content"`
+	At      int64           `json:"at"` // ms since 1970
+}
+
+func (h heard) time() time.Time { return time.UnixMilli(h.At) }
+
+// hear waits for the application to hear something.
+func (b *tab) hear(kind string) heard {
+	b.t.Helper()
+	return until[heard](b, `app.heard.find(m => m.type === `+quote(kind)+`) ?? null`)
+}
+
+// TestBrowserApplication is an application without a server, on another site, with
+// oidc-client-ts: a public client that has no cookies of ours.
+func TestBrowserApplication(t *testing.T) {
+	t.Parallel()
+	testenv.NeedChromium(t)
+	testenv.NeedPackages(t, ".", "oidc-client-ts")
+	var issuer string
+	app := startApp(t, &issuer)
+	s := startServer(t, []object{{
+		"url": app.URL + "/", "name": "Browser application", "client_id": "spa", "token_endpoint_auth_method": "none",
+		"redirect_uris": []string{app.URL + "/"}, "post_logout_redirect_uris": []string{app.URL + "/bye"}, "origins": []string{app.URL},
+	}})
+	issuer = s.issuer
+	page := newTab(t, s)
+
+	signIn := func(consent bool) {
+		t.Helper()
+		page.visit(app.URL + "/")
+		until[bool](page, `window.app ? true : null`)
+		page.leave(`app.manager.signinRedirect({ state: "kept" })`)
+		page.signIn("ada")
+		if consent {
+			page.click("#consent-allow")
+		}
+		until[bool](page, `window.app && !window.left && location.pathname === "/" ? true : null`)
+		if problem := get[*string](page, `app.error`); problem != nil {
+			t.Fatalf("the application says: %s", *problem)
+		}
+	}
+	signIn(true)
+
+	type user struct {
+		Profile struct {
+			Sub, Name, Sid string
+		} `json:"profile"`
+		AccessToken  string `json:"access_token"`
+		RefreshToken string `json:"refresh_token"`
+		State        string `json:"state"`
+		Scope        string `json:"scope"`
+	}
+	const current = `JSON.parse(app.user.toStorageString())`
+	first := get[user](page, current)
+	if first.Profile.Name != "Ada" || first.Profile.Sub == "" || first.Profile.Sid == "" {
+		t.Errorf("userinfo by CORS has given %+v", first.Profile)
+	}
+	if state := get[string](page, `app.user.state`); state != "kept" {
+		t.Errorf("the application's state is %q", state)
+	}
+
+	// Renewed by the refresh token: without a frame, and without cookies of another site.
+	renewed := get[user](page, `app.manager.signinSilent().then(user => (app.user = user, `+current+`))`)
+	if renewed.AccessToken == first.AccessToken || renewed.RefreshToken == first.RefreshToken || renewed.Profile.Sub != first.Profile.Sub {
+		t.Errorf("renewed: the tokens are the old ones, or somebody else's: %+v", renewed.Profile)
+	}
+
+	// The events of the session, with the access token.
+	get[any](page, `void app.listen()`)
+	told := page.hear("loggedIn")
+	if !strings.Contains(string(told.Content), first.Profile.Sub) {
+		t.Errorf("loggedIn says %s, which is not about %s", told.Content, first.Profile.Sub)
+	}
+	person := page.another()
+	person.visit(s.url("account"))
+	person.see("header a[href$=logout]")
+	get[any](page, `void (app.heard.length = 0)`) // before it was somebody's, the socket was told that nobody is signed in
+	before := time.Now()
+	person.click("header a[href$=logout]")
+	if took := page.hear("loggedOut").time().Sub(before); took > time.Second {
+		t.Errorf("the application heard of signing out after %v", took)
+	}
+	if outcome := get[string](page, `app.manager.signinSilent().then(() => "renewed", e => e.error)`); outcome != "invalid_grant" {
+		t.Errorf("refreshing after signing out: %s", outcome)
+	}
+	userinfo := `fetch(` + quote(s.url("oauth/userinfo")) + `, {headers: {authorization: "Bearer " + app.user.access_token}}).then(r => r.status)`
+	if status := get[int](page, userinfo); status != http.StatusUnauthorized {
+		t.Errorf("userinfo after signing out: %d", status)
+	}
+
+	// The application signs out itself.
+	signIn(false)
+	page.leave(`app.manager.signoutRedirect({ state: "goodbye" })`)
+	until[bool](page, `window.app && !window.left && location.pathname === "/bye" ? true : null`)
+	if got, _ := url.Parse(page.location()); got.Query().Get("state") == "" || len(got.Query()) != 1 {
+		t.Errorf("signed out, the browser is at %s", got)
+	}
+	if kept := get[*string](page, `app.signedOut?.userState ?? app.error`); kept == nil || *kept != "goodbye" {
+		t.Errorf("signing out has come back with %v", kept)
+	}
+	page.visit(s.url("account"))
+	page.see(`a.provider[href*="login/test"]`)
+
+	// The pages of another origin get nothing, even with a good token.
+	t.Run("another origin", func(t *testing.T) {
+		signIn(false)
+		token := get[string](page, `app.user.access_token`)
+		elsewhere := newTab(t, s)
+		elsewhere.mu.Lock()
+		elsewhere.expected = true
+		elsewhere.mu.Unlock()
+		elsewhere.visit(startApp(t, &issuer).URL + "/settings.json")
+		status := get[string](elsewhere, `fetch(`+quote(s.url("oauth/userinfo"))+`, {headers: {authorization: "Bearer `+token+`"}}).then(r => String(r.status), e => e.name)`)
+		if status != "TypeError" {
+			t.Errorf("userinfo: %s", status)
+		}
+		socket := get[string](elsewhere, `new Promise(done => {
+			const socket = new WebSocket(`+quote("wss"+s.issuer[len("https"):]+"/")+`)
+			socket.onmessage = ({ data }) => done(data)
+			socket.onclose = () => done("closed")
+		})`)
+		if socket != "closed" {
+			t.Errorf("socket: %s", socket)
+		}
+	})
+}
