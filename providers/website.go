@@ -152,7 +152,7 @@ func answered(code, description string) error {
 	switch code {
 	case "access_denied", "user_cancelled_login", "user_cancelled_authorize", "user_denied",
 		"consent_required", "interaction_required", "login_required", "account_selection_required":
-		return fmt.Errorf("%w: %s", ErrCancelled, code)
+		return fmt.Errorf("%w: it answers %s %.200q", ErrCancelled, code, description)
 	case "temporarily_unavailable", "server_error":
 		return &UnavailableError{fmt.Errorf("it answers %s %.200q", code, description)}
 	}

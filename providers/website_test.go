@@ -94,7 +94,7 @@ func TestSiteAnswers(t *testing.T) {
 		{"another issuer", "code=c&state=s&iss=https%3A%2F%2Fevil.example", errAny, `comes from "https://evil.example", not from "https://idp.example.org"`},
 		{"issuer with a slash", "code=c&state=s&iss=https%3A%2F%2Fidp.example.org%2F", errAny, "comes from"},
 		{"error of another issuer", "error=access_denied&iss=https%3A%2F%2Fevil.example", errAny, "comes from"},
-		{"denied", "error=access_denied&error_description=No&state=s", ErrCancelled, "access_denied"},
+		{"denied", "error=access_denied&error_description=No&state=s", ErrCancelled, `access_denied "No"`},
 		{"denied beside a code", "code=c&error=access_denied&state=s", ErrCancelled, "access_denied"},
 		{"LinkedIn", "error=user_cancelled_login", ErrCancelled, "user_cancelled_login"},
 		{"prompt none", "error=login_required", ErrCancelled, "login_required"},
