@@ -120,7 +120,8 @@ func Gallery() []Example {
 		change(&p)
 		return &p
 	}
-	cocoda := Client{ID: "cocoda", Name: "Cocoda", URL: "https://cocoda.example.org/", Policy: "https://cocoda.example.org/privacy", Terms: "https://cocoda.example.org/terms"}
+	cocoda := Client{ID: "cocoda", Name: "Cocoda", URL: "https://cocoda.example.org/", Policy: "https://cocoda.example.org/privacy", Terms: "https://cocoda.example.org/terms",
+		Logo: "https://cocoda.example.org/logo.svg", Host: "cocoda.example.org"}
 	message := func(kind, id string, args ...string) Message {
 		m := Message{Kind: kind, ID: id}
 		for i := 0; i+1 < len(args); i += 2 {
@@ -132,6 +133,61 @@ func Gallery() []Example {
 		return m
 	}
 	field := func(name, id string) *FieldError { return &FieldError{Field: name, Message: message("error", id)} }
+
+	asked := func(names ...string) (list []Scope) {
+		for _, name := range names {
+			list = append(list, Scope{Message{ID: "scope_" + name}, Message{ID: "scope_" + name + "_text"}})
+		}
+		return list
+	}
+	connected := []Connected{
+		{Client: cocoda, Scopes: []Message{{ID: "scope_profile"}, {ID: "scope_offline_access"}}, Since: day(3, 9, 12), Used: day(21, 21, 48)},
+		{Client: Client{ID: "bartoc", Name: "BARTOC", Host: "bartoc.example.org"}, Trusted: true, Scopes: []Message{{ID: "scope_profile"}}, Since: day(18, 7, 1), Used: day(20, 18, 44)},
+	}
+	profile := func(l Layout, wrong bool) *ProfilePage {
+		said := func(id string, args ...string) *Message {
+			m := message("", id, args...)
+			return &m
+		}
+		of := func(name, value string, more func(*ClaimField)) ClaimField {
+			f := ClaimField{Name: name, Claim: name, Label: Message{ID: "claim_" + name}, Type: "text", Value: value}
+			if value != "" {
+				f.Source = said("claim_source_you")
+			}
+			if more != nil {
+				more(&f)
+			}
+			return f
+		}
+		p := &ProfilePage{Layout: l, Name: "Ada Lovelace", Wrong: wrong, Groups: []ClaimGroup{
+			{ID: "group-names", Title: Message{ID: "profile_group_names"}, Fields: []ClaimField{
+				of("given_name", "Ada", func(f *ClaimField) { f.Source = said("claim_source_provider", "Provider", "Google") }),
+				of("middle_name", "", nil), of("family_name", "Lovelace", nil), of("nickname", "", nil),
+				of("preferred_username", "ada", func(f *ClaimField) { f.Offered = said("claim_offered", "Provider", "GitHub", "Value", "ada-l") }),
+			}},
+			{ID: "group-contact", Title: Message{ID: "profile_group_contact"}, Fields: []ClaimField{
+				of("email", "ada@example.org", func(f *ClaimField) {
+					f.Type, f.Judged, f.Verified, f.Source = "email", true, true, said("claim_source_operator")
+				}),
+				of("phone_number", "+49551390", func(f *ClaimField) { f.Type, f.Judged, f.Hint = "tel", true, said("claim_phone_hint") }),
+				of("picture", "", func(f *ClaimField) {
+					f.Hint, f.Offered = said("claim_url_hint"), said("claim_offered", "Provider", "Google", "Value", "https://example.org/"+strings.Repeat("picture", 20))
+				}),
+			}},
+			{ID: "group-address", Title: Message{ID: "profile_group_address"}, Fields: []ClaimField{
+				of("street_address", "Platz der Göttinger Sieben 1", func(f *ClaimField) { f.Type = "lines" }), of("postal_code", "37073", nil), of("locality", "Göttingen", nil), of("country", "", nil),
+			}},
+			{ID: "group-person", Title: Message{ID: "profile_group_person"}, Fields: []ClaimField{
+				of("birthdate", "0000-12-10", func(f *ClaimField) { f.Hint = said("claim_birthdate_hint") }), of("locale", "", func(f *ClaimField) { f.Hint = said("claim_locale_hint") }),
+			}},
+		}}
+		if wrong {
+			p.Groups[1].Fields[0].Error, p.Groups[1].Fields[0].Value = field("email", "claim_bad_email"), long
+			p.Groups[2].Fields[0].Error = field("street_address", "claim_bad_long")
+			p.Groups[3].Fields[0].Error = field("birthdate", "claim_bad_date")
+		}
+		return p
+	}
 
 	examples := []Example{
 		{"login", "Sign in", &LoginPage{Layout: out("login"), Providers: five}},
@@ -206,7 +262,7 @@ func Gallery() []Example {
 			p.Connectable = []Provider{google, stack}
 		})},
 		{"account-cancelled", "Account, connecting cancelled", with(func(p *AccountPage) {
-			p.Messages = []Message{message("info", "login_cancelled", "Provider", "Google")}
+			p.Messages = []Message{message("info", "link_cancelled", "Provider", "Google")}
 		})},
 		{"account-nameless", "Account, no names known", with(func(p *AccountPage) {
 			p.Name, p.User = "0000-0002-1825-0097@orcid", "0000-0002-1825-0097@orcid"
@@ -223,6 +279,21 @@ func Gallery() []Example {
 			p.Identities = []Identity{{Provider: none, ID: long, Name: long, Username: long + "x", URI: "https://example.org/" + long, DisconnectURL: "disconnect/x"}}
 			p.Connectable = []Provider{none, none}
 		})},
+		{"account-applications", "Account, with applications", with(func(p *AccountPage) { p.Connected = connected })},
+		{"account-applications-german", "Account, with applications, German", with(func(p *AccountPage) {
+			p.Layout, p.Connected = german(p.Layout), connected
+			p.Messages = []Message{message("success", "application_disconnected", "Application", "Cocoda"), message("info", "link_cancelled", "Provider", "ORCID"),
+				message("error", "link_unavailable", "Provider", "ORCID"), message("error", "link_answer", "Provider", "ORCID"),
+				message("error", "link_refused", "Provider", "ORCID"), message("error", "link_reason", "Provider", "Wikidata", "Reason", "This account is blocked.")}
+		})},
+		{"account-link-failed", "Account, connecting came to nothing", with(func(p *AccountPage) {
+			p.Messages = []Message{message("error", "link_unavailable", "Provider", "ORCID"), message("error", "link_answer", "Provider", "ORCID"),
+				message("error", "link_refused", "Provider", "ORCID"), message("error", "link_reason", "Provider", "Wikidata", "Reason", "This account is blocked."),
+				message("success", "application_disconnected", "Application", "Cocoda"), message("success", "profile_saved")}
+		})},
+		{"profile", "Profile", profile(in("account/profile"), false)},
+		{"profile-wrong", "Profile, with mistakes", profile(in("account/profile"), true)},
+		{"profile-german", "Profile, German", profile(german(in("account/profile")), true)},
 		{"account-empty", "Account, nothing known", &AccountPage{Layout: in("account")}},
 		{"account-german", "Account, German", with(func(p *AccountPage) {
 			p.Layout = german(p.Layout)
@@ -266,10 +337,17 @@ func Gallery() []Example {
 			p.Layout, p.Linking, p.Back = german(in("login/github")), true, "account"
 		})},
 		{"depart-long", "On to the provider, long names", depart(func(p *DepartPage) { p.Provider, p.Application = none, long })},
-		{"login-client", "Sign in, for a client", &LoginPage{Layout: out(login), Providers: five, Application: "Cocoda", Client: &cocoda}},
-		{"login-fresh", "Sign in again, for a client", &LoginPage{Layout: in(login), Providers: five, Application: "Cocoda", Client: &cocoda, Fresh: true}},
-		{"consent", "Consent", &ConsentPage{Layout: in("oauth/continue"), Client: cocoda, Scopes: []Message{{ID: "scope_profile"}, {ID: "scope_email"}, {ID: "scope_identities"}, {ID: "scope_offline_access"}}, Action: "oauth/continue"}},
-		{"consent-german", "Consent, German", &ConsentPage{Layout: german(in("oauth/continue")), Client: cocoda, Scopes: []Message{{ID: "scope_profile"}}, Action: "oauth/continue"}},
+		{"login-client", "Sign in, for a client", &LoginPage{Layout: out(login), Providers: five, Application: "Cocoda", Client: &cocoda, Decline: "oauth/continue"}},
+		{"login-client-german", "Sign in, for a client, German", &LoginPage{Layout: german(out(login)), Providers: five, Application: "Cocoda", Client: &cocoda, Decline: "oauth/continue"}},
+		{"login-client-plain", "Sign in, for a client of which little is known", &LoginPage{Layout: out(login), Providers: five, Application: long, Client: &Client{ID: "x", Name: long}, Decline: "oauth/continue"}},
+		{"credentials-client", "Username and password, for a client", credentials(func(p *CredentialsPage) { p.Application, p.Client, p.Username = "Cocoda", &cocoda, "ada" })},
+		{"login-fresh", "Sign in again, for a client", &LoginPage{Layout: in(login), Providers: five, Application: "Cocoda", Client: &cocoda, Fresh: true, Decline: "oauth/continue"}},
+		{"login-fresh-german", "Sign in again, for a client, German", &LoginPage{Layout: german(in(login)), Providers: five, Application: "Cocoda", Client: &cocoda, Fresh: true, Decline: "oauth/continue"}},
+		{"consent", "Consent", &ConsentPage{Layout: in("oauth/continue"), Client: cocoda, Scopes: asked("profile", "email", "identities", "offline_access"), Action: "oauth/continue", Other: login}},
+		{"consent-all", "Consent to everything, long names", &ConsentPage{Layout: in("oauth/continue"), Client: Client{ID: "x", Name: long, Host: strings.ToLower(long) + ".example.org"},
+			Scopes: asked("profile", "email", "phone", "address", "identities", "session_events", "offline_access"), Action: "oauth/continue", Other: login}},
+		{"consent-little", "Consent to nothing but knowing who it is", &ConsentPage{Layout: in("oauth/continue"), Client: cocoda, Action: "oauth/continue", Other: login}},
+		{"consent-german", "Consent, German", &ConsentPage{Layout: german(in("oauth/continue")), Client: cocoda, Scopes: asked("profile", "email", "phone", "address", "identities", "session_events", "offline_access"), Action: "oauth/continue", Other: login}},
 		{"choose", "Choose an account", &ChoosePage{Layout: in("oauth/continue"), Client: cocoda, Action: "oauth/continue", Other: login}},
 		{"choose-german", "Choose an account, German", &ChoosePage{Layout: german(in("oauth/continue")), Client: cocoda, Action: "oauth/continue", Other: login}},
 		{"device", "Code of a device", &DevicePage{Layout: out("device"), Action: "device"}},

@@ -57,6 +57,9 @@ type LoginPage struct {
 	Client *Client
 	// Fresh: somebody is signed in, and is to prove it again.
 	Fresh bool
+	// Decline is where the form is posted to that says no to the client; Request and Person
+	// go into hidden fields.
+	Decline, Request, Person string
 }
 
 // CredentialsPage is the form of one provider.
@@ -74,6 +77,8 @@ type CredentialsPage struct {
 	Error *FieldError
 	// Linking means that somebody is signed in and adds this identity to the account.
 	Linking bool
+	// Client is the application that asked for the sign-in by OpenID Connect; nil if none did.
+	Client *Client
 }
 
 // FieldError is a message beside a field of a form.
@@ -114,6 +119,55 @@ type AccountPage struct {
 	// NameError stands beside the name field; NameInput is what was typed.
 	NameError *FieldError
 	NameInput string
+	// Connected are the applications that the person has let in.
+	Connected []Connected
+}
+
+// Connected is an application that somebody has let in.
+type Connected struct {
+	Client Client
+	// Trusted: the operator has let it in.
+	Trusted bool
+	Scopes  []Message
+	// Since is when it came first, Used when it got something last.
+	Since, Used time.Time
+}
+
+// ProfilePage shows and changes what is known of the signed-in person.
+type ProfilePage struct {
+	Layout
+	Name   string
+	Groups []ClaimGroup
+	// Wrong: something that was filled in cannot be kept, and nothing was.
+	Wrong bool
+}
+
+// ClaimGroup is some claims that belong together; ID is that of its heading.
+type ClaimGroup struct {
+	ID     string
+	Title  Message
+	Fields []ClaimField
+}
+
+// ClaimField is a claim, or a member of one, in a form.
+type ClaimField struct {
+	// Name of the field, and its id in the page.
+	Name  string
+	Label Message
+	Hint  *Message
+	Type  string // of the input; "lines" has several
+	Value string
+	// Autocomplete is what browsers fill in.
+	Autocomplete string
+	// Source says who it is from; nil when nothing is known.
+	Source *Message
+	// Judged: it can have been verified, and was or not.
+	Judged, Verified bool
+	// Offered is what a provider says in place of it; nil if that is nothing.
+	Offered *Message
+	// Claim is what the button to take that over is about.
+	Claim string
+	Error *FieldError
 }
 
 // AccountSide is one of the two accounts on the merge page.
@@ -246,6 +300,8 @@ type DepartPage struct {
 // Terms are addresses that may be empty.
 type Client struct {
 	ID, Name, URL, Logo, Policy, Terms string
+	// Host is where the answer goes, or the application is.
+	Host string
 }
 
 // ConsentPage asks whether a client may have what it asks for.
@@ -253,10 +309,15 @@ type ConsentPage struct {
 	Layout
 	Client Client
 	// Scopes are what it asks for beside knowing who somebody is, in words.
-	Scopes []Message
+	Scopes []Scope
 	// Action is where the form is posted to; Request and Person go into hidden fields.
 	Action, Request, Person string
+	// Other leads to signing in as somebody else.
+	Other string
 }
+
+// Scope is what an application asks for: a few words, and a sentence.
+type Scope struct{ Title, Text Message }
 
 // ChoosePage asks whether to go on as who is signed in.
 type ChoosePage struct {

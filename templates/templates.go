@@ -73,6 +73,7 @@ var pageFiles = map[reflect.Type]string{
 	reflect.TypeFor[FormPostPage]():    "formpost.html",
 	reflect.TypeFor[LeavePage]():       "leave.html",
 	reflect.TypeFor[AccountPage]():     "account.html",
+	reflect.TypeFor[ProfilePage]():     "profile.html",
 	reflect.TypeFor[MergePage]():       "merge.html",
 	reflect.TypeFor[SessionsPage]():    "sessions.html",
 	reflect.TypeFor[DeletePage]():      "delete.html",

@@ -19,6 +19,10 @@ func (s *Server) mountAccount(r chi.Router) {
 	r.Get("/account", s.page(s.account))
 	r.Post("/account/name", s.page(s.signedIn(s.rename)))
 	r.Post("/account/undo-merge", s.page(s.signedIn(s.undoMerge)))
+	r.Get("/account/profile", s.page(s.signedIn(s.profile)))
+	r.Post("/account/profile", s.page(s.signedIn(s.saveProfile)))
+	r.Post("/account/profile/restore", s.page(s.signedIn(s.restoreClaim)))
+	r.Post("/account/applications/disconnect", s.page(s.signedIn(s.disconnectApplication)))
 	r.Get("/account/data", s.page(s.signedIn(s.download)))
 }
 
@@ -81,7 +85,17 @@ func (s *Server) account(w http.ResponseWriter, r *http.Request) error {
 			page.Undo = append(page.Undo, undo)
 		}
 	}
-	s.render(w, http.StatusOK, page.Nonce, page)
+	applications, err := s.connected(r, v)
+	if err != nil {
+		return err
+	}
+	var logos []string
+	for _, c := range applications {
+		view := connectedView(c)
+		page.Connected = append(page.Connected, view)
+		logos = append(logos, view.Client.Logo)
+	}
+	s.renderFor(w, page.Nonce, page, "", logos...)
 	return nil
 }
 
@@ -190,6 +204,8 @@ type personalData struct {
 	Former   []personalAccount `json:"former"`
 	Sessions []session.Info    `json:"sessions"`
 	SignIns  []session.SignIn  `json:"signIns"`
+	// Applications are those that the person has let in.
+	Applications []personalApplication `json:"applications"`
 }
 
 // personalAccount is an account as its owner gets it: what providers gave to act in the
@@ -226,6 +242,11 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request, v visitor) err
 		return err
 	}
 	data := personalData{Exported: s.Clock.Now(), Account: personal(*v.account), Former: []personalAccount{}, Sessions: []session.Info{}, SignIns: history}
+	applications, err := s.openid.Connected(ctx, ids...)
+	if err != nil {
+		return err
+	}
+	data.Applications = personalApplications(applications)
 	for _, a := range former {
 		data.Former = append(data.Former, personal(a))
 	}

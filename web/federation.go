@@ -78,6 +78,9 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request, p *providers.Pr
 		query.Set("proof", proof)
 		page.Go = s.path("login/" + p.ID + "/auth?" + query.Encode())
 	}
+	if d.request != nil {
+		s.speak(r, &page.Layout, d.request.UILocales)
+	}
 	page.Path = d.addTo("login/" + p.ID)
 	page.Messages = s.takeFlash(w, r).Messages
 	s.render(w, http.StatusOK, page.Nonce, page)
@@ -289,20 +292,29 @@ func (s *Server) notLinked(w http.ResponseWriter, p *providers.Provider, v visit
 // failed leads somebody whose login came to nothing back to where they can go on.
 func (s *Server) failed(w http.ResponseWriter, r *http.Request, p *providers.Provider, v visitor, d destination, err error) error {
 	args := map[string]any{"Provider": p.Name}
-	f := note("error", "provider_answer", args)
+	linking := v.account != nil && !d.fresh
+	// say is a message for who signs in, or for who connects an identity.
+	say := func(kind, signingIn, connecting string) flash {
+		if linking {
+			return note(kind, connecting, args)
+		}
+		return note(kind, signingIn, args)
+	}
+	f := say("error", "provider_answer", "link_answer")
 	var refused *providers.RefusedError
 	var away *providers.UnavailableError
 	switch {
 	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
 		return err
 	case errors.Is(err, providers.ErrCancelled):
-		f = note("info", "login_cancelled", args)
+		f = say("info", "login_cancelled", "link_cancelled")
 	case errors.As(err, &refused):
-		f = note("error", "provider_reason", map[string]any{"Provider": p.Name, "Reason": refused.Reason})
+		args["Reason"] = refused.Reason
+		f = say("error", "provider_reason", "link_reason")
 	case errors.Is(err, providers.ErrRefused):
-		f = note("error", "provider_refused", args)
+		f = say("error", "provider_refused", "link_refused")
 	case errors.As(err, &away):
-		f = note("error", "provider_unavailable", args)
+		f = say("error", "provider_unavailable", "link_unavailable")
 		s.Log.Warn("provider could not be asked", "request_id", requestID(w), "provider", p.ID, "err", err)
 	default:
 		s.Log.Warn("provider's answer cannot be used", "request_id", requestID(w), "provider", p.ID, "err", err)
@@ -311,7 +323,7 @@ func (s *Server) failed(w http.ResponseWriter, r *http.Request, p *providers.Pro
 		// Mostly the person's will; but also what an administrator there has not allowed.
 		s.Log.Info("provider has let nobody in", "request_id", requestID(w), "provider", p.ID, "err", err)
 	}
-	if v.account != nil {
+	if linking {
 		return s.redirectNoting(w, s.path("account"), f)
 	}
 	return s.redirectNoting(w, d.addTo(s.path("login")), f)

@@ -622,12 +622,12 @@ func TestFederatedCookiesCleared(t *testing.T) {
 
 func TestFederatedRefusals(t *testing.T) {
 	target := appOrigin + "/work"
-	for _, tc := range []struct{ name, says, want string }{
-		{"cancelled", "access_denied", "The sign-in with GitHub was cancelled."},
-		{"broken there", "server_error", "GitHub does not answer at the moment."},
-		{"overloaded there", "temporarily_unavailable", "GitHub does not answer at the moment."},
-		{"registered wrongly", "redirect_uri_mismatch", "The answer of GitHub could not be used"},
-		{"nonsense", "<script>alert(1)</script>", "The answer of GitHub could not be used"},
+	for _, tc := range []struct{ name, says, want, linking string }{
+		{"cancelled", "access_denied", "The sign-in with GitHub was cancelled.", "because you cancelled it there"},
+		{"broken there", "server_error", "GitHub does not answer at the moment.", "because it does not answer at the moment"},
+		{"overloaded there", "temporarily_unavailable", "GitHub does not answer at the moment.", "because it does not answer at the moment"},
+		{"registered wrongly", "redirect_uri_mismatch", "The answer of GitHub could not be used", "because its answer could not be used"},
+		{"nonsense", "<script>alert(1)</script>", "The answer of GitHub could not be used", "because its answer could not be used"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s, github, _ := federated(t)
@@ -641,7 +641,7 @@ func TestFederatedRefusals(t *testing.T) {
 			b.get("currentUser").want(401)
 			b.login("alpha", "ada")
 			b.back(github, github.says(b.setOut(s.base+"account", "login/github"), tc.says)).leadsTo("/account")
-			b.open("account").want(200, tc.want)
+			b.open("account").want(200, "GitHub was not connected, "+tc.linking).wantNot("choose another way")
 			if got := b.user().Identities; len(got) != 1 {
 				t.Errorf("identities: %v", got)
 			}
@@ -730,7 +730,7 @@ func TestFederatedProviderFails(t *testing.T) {
 			b.open(login).want(200, tc.want)
 			b.login("alpha", "ada")
 			b.follow(s.base+"login/github", departing(t, b.follow(s.base+"account", "login/github"))).leadsTo("/account")
-			b.open("account").want(200, tc.want)
+			b.open("account").want(200, "GitHub was not connected, because")
 			if n := s.documents("attempt"); n != 0 {
 				t.Errorf("%d attempts", n)
 			}

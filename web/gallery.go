@@ -48,6 +48,28 @@ func (s *Server) galleryPage(w http.ResponseWriter, r *http.Request) error {
 			demo.BaseURL = s.Config.BaseURL.String()
 			demo.WebSocketURL = strings.Replace(demo.BaseURL, "http", "ws", 1)
 		}
+		// Clients have their logo here.
+		logo := s.Config.BaseURL.String() + s.Static.Asset("oidc.svg")
+		switch page := example.Page.(type) {
+		case *templates.LoginPage:
+			if page.Client != nil && page.Client.Logo != "" {
+				page.Client.Logo = logo
+			}
+		case *templates.CredentialsPage:
+			if page.Client != nil {
+				page.Client.Logo = logo
+			}
+		case *templates.ConsentPage:
+			page.Client.Logo = logo
+		case *templates.ChoosePage:
+			page.Client.Logo = logo
+		case *templates.AccountPage:
+			for i, c := range page.Connected {
+				if c.Client.Logo != "" {
+					page.Connected[i].Client.Logo = logo
+				}
+			}
+		}
 		if r.URL.Query().Has("lang") {
 			common.Lang = s.language(r)
 		}

@@ -182,9 +182,18 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 		return redirect(w, s.path("account"))
 	}
 	layout := s.layout(w, r, v)
+	if d.request != nil {
+		s.speak(r, &layout, d.request.UILocales)
+	}
 	layout.Path = d.addTo("login") // an empty redirect_uri means nothing on the next page
 	layout.Messages = s.takeFlash(w, r).Messages
-	if len(layout.Messages) > 0 || d.request != nil || v.account != nil {
+	if d.request != nil {
+		page := s.loginPage(layout, d)
+		page.Person = v.personID()
+		s.renderFor(w, layout.Nonce, page, d.request.RedirectURI, page.Client.Logo)
+		return nil
+	}
+	if len(layout.Messages) > 0 || v.account != nil {
 		s.render(w, http.StatusOK, layout.Nonce, s.loginPage(layout, d))
 		return nil
 	}
@@ -199,8 +208,9 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) loginPage(layout templates.Layout, d destination) templates.LoginPage {
 	page := templates.LoginPage{Layout: layout, Application: d.application, Fresh: d.fresh && layout.User != ""}
 	if d.request != nil {
-		client := clientView(d.request.Client)
+		client := clientOf(d.request)
 		page.Client = &client
+		page.Decline, page.Request = s.path(strings.TrimPrefix(pathContinue, "/")), d.request.Interaction
 	}
 	query := d.query()
 	for _, p := range s.Providers.All() {
@@ -270,7 +280,14 @@ func (s *Server) credentials(w http.ResponseWriter, r *http.Request) error {
 		page.Back = s.path("account")
 	}
 	page.Messages = left.Messages
-	s.render(w, http.StatusOK, page.Nonce, page)
+	if d.request == nil {
+		s.render(w, http.StatusOK, page.Nonce, page)
+		return nil
+	}
+	s.speak(r, &page.Layout, d.request.UILocales)
+	client := clientOf(d.request)
+	page.Client = &client
+	s.renderFor(w, page.Nonce, page, d.request.RedirectURI, client.Logo)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -155,6 +156,13 @@ func (s *Server) decideAuthorization(w http.ResponseWriter, r *http.Request) err
 		// Somebody else has signed in since the page was shown: they are asked themselves.
 		return redirect(w, s.continuation(fields["request"]))
 	}
+	if fields["task"] == "login" {
+		step, err := s.openid.Decline(r.Context(), fields["request"])
+		if err != nil {
+			return err
+		}
+		return s.take(w, r, v, step)
+	}
 	step, err := s.openid.Decide(r.Context(), fields["request"], task, fields["decision"] == "allow", v.person())
 	if err != nil {
 		return err
@@ -198,18 +206,25 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request, v visitor, step oi
 		}
 		return redirect(w, s.path("login?"+query.Encode()))
 	case oidc.Choose:
-		page := templates.ChoosePage{Layout: s.layout(w, r, v), Client: clientView(ask.Client), Request: ask.Interaction, Person: v.personID(),
-			Action: s.path(strings.TrimPrefix(pathContinue, "/")), Other: s.path("login?" + url.Values{"fresh": {"1"}, "redirect_uri": {s.Config.Origin() + s.continuation(ask.Interaction)}}.Encode())}
-		s.render(w, http.StatusOK, page.Nonce, page)
+		page := templates.ChoosePage{Layout: s.layout(w, r, v), Client: clientOf(ask), Request: ask.Interaction, Person: v.personID(),
+			Action: s.path(strings.TrimPrefix(pathContinue, "/")), Other: s.asAnother(ask)}
+		s.speak(r, &page.Layout, ask.UILocales)
+		s.renderFor(w, page.Nonce, page, ask.RedirectURI, page.Client.Logo)
 	case oidc.Consent:
-		page := templates.ConsentPage{Layout: s.layout(w, r, v), Client: clientView(ask.Client), Request: ask.Interaction, Person: v.personID(),
-			Action: s.path(strings.TrimPrefix(pathContinue, "/"))}
+		page := templates.ConsentPage{Layout: s.layout(w, r, v), Client: clientOf(ask), Request: ask.Interaction, Person: v.personID(),
+			Action: s.path(strings.TrimPrefix(pathContinue, "/")), Other: s.asAnother(ask)}
 		for _, scope := range ask.Scopes {
-			page.Scopes = append(page.Scopes, templates.Message{ID: scopeTexts[scope]})
+			page.Scopes = append(page.Scopes, scopeInWords(scope))
 		}
-		s.render(w, http.StatusOK, page.Nonce, page)
+		s.speak(r, &page.Layout, ask.UILocales)
+		s.renderFor(w, page.Nonce, page, ask.RedirectURI, page.Client.Logo)
 	}
 	return nil
+}
+
+// asAnother is where somebody signs in as somebody else for a request that waits.
+func (s *Server) asAnother(ask *oidc.Ask) string {
+	return s.path("login?" + url.Values{"fresh": {"1"}, "redirect_uri": {s.Config.Origin() + s.continuation(ask.Interaction)}}.Encode())
 }
 
 // blocked tells whether browsers would not follow a redirect to an address after a form:
@@ -237,14 +252,33 @@ func (s *Server) waiting(ctx context.Context, redirect string) (*oidc.Ask, error
 	return &ask, nil
 }
 
-// scopeTexts are the words for scopes on pages.
+// scopeTexts are the words for scopes on pages; with _text behind them, a sentence.
 var scopeTexts = map[string]string{
 	"profile": "scope_profile", "email": "scope_email", "phone": "scope_phone", "address": "scope_address",
 	"offline_access": "scope_offline_access", "identities": "scope_identities", "session_events": "scope_session_events",
 }
 
+func scopeInWords(scope string) templates.Scope {
+	id := scopeTexts[scope]
+	return templates.Scope{Title: templates.Message{ID: id}, Text: templates.Message{ID: id + "_text"}}
+}
+
+// clientView is a client as pages show it; a logo that the policy of pages cannot name is
+// left out.
 func clientView(c *oidc.Client) templates.Client {
-	return templates.Client{ID: c.ClientID, Name: c.Name, URL: c.URL, Logo: c.LogoURI, Policy: c.PolicyURI, Terms: c.TOSURI}
+	view := templates.Client{ID: c.ClientID, Name: c.Name, URL: c.URL, Policy: c.PolicyURI, Terms: c.TOSURI, Host: hostOf(c.URL)}
+	if picturable(c.LogoURI) {
+		view.Logo = c.LogoURI
+	}
+	return view
+}
+
+// clientOf is the client of a request. Its host is that of the address where the answer
+// goes: that is what it has proved to be.
+func clientOf(ask *oidc.Ask) templates.Client {
+	view := clientView(ask.Client)
+	view.Host = cmp.Or(hostOf(ask.RedirectURI), view.Host)
+	return view
 }
 
 // renderPosting answers with a page that posts a form to a client. Its policy names no

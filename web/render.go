@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,6 +50,44 @@ func (s *Server) contentPolicy() string {
 	return "default-src 'none'; script-src 'nonce-NONCE'; style-src 'nonce-NONCE' 'self'; img-src 'self' " + clean(images) +
 		"; connect-src 'self' " + socket + "; form-action 'self' " + clean(targets) +
 		"; manifest-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+}
+
+// policyOrigin is the form of the origins that a policy may be widened by. Addresses of
+// clients come from whoever registers them, and hosts may have semicolons in them, which
+// begin another directive.
+var policyOrigin = regexp.MustCompile(`^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?$`)
+
+// picturable tells whether pages may show the picture at an address of a client.
+func picturable(raw string) bool { return policyOrigin.MatchString(originOf(raw)) }
+
+// policyFor widens the policy of pages for one that is about clients: by the origins of
+// their logos, and by where a form is led on to with the answer, if any.
+func policyFor(policy, answer string, logos []string) string {
+	for _, logo := range logos {
+		if picturable(logo) {
+			policy = strings.Replace(policy, "img-src 'self' ", "img-src 'self' "+originOf(logo)+" ", 1)
+		}
+	}
+	target := originOf(answer)
+	if u, err := url.Parse(answer); err == nil && u.Scheme != "" && u.Scheme != "https" && u.Scheme != "http" {
+		target = strings.ToLower(u.Scheme) + ":" // of a native application (RFC 8252, 7.1)
+	} else if !policyOrigin.MatchString(target) {
+		return policy
+	}
+	return strings.Replace(policy, "form-action 'self' ", "form-action 'self' "+target+" ", 1)
+}
+
+// renderFor answers with a page that is about clients; see policyFor.
+func (s *Server) renderFor(w http.ResponseWriter, nonce string, page any, answer string, logos ...string) {
+	b := buffers.Get().(*bytes.Buffer)
+	b.Reset()
+	defer buffers.Put(b)
+	if err := s.Templates.Render(b, page); err != nil {
+		s.renderFailed(w, err)
+		return
+	}
+	policy := strings.ReplaceAll(s.offered.Load().csp, "NONCE", nonce)
+	s.writeWithPolicy(w, http.StatusOK, policyFor(policy, answer, logos), b.Bytes())
 }
 
 func originOf(raw string) string {
@@ -172,6 +211,15 @@ func (s *Server) language(r *http.Request) string {
 		}
 	}
 	return s.Templates.Language(choice, r.Header.Get("Accept-Language"))
+}
+
+// speak lets a page answer in the languages that a client asks for (ui_locales), unless
+// the person has chosen one.
+func (s *Server) speak(r *http.Request, l *templates.Layout, locales string) {
+	if _, err := r.Cookie(langCookie); err == nil || locales == "" || chosenLanguage(r) != "" {
+		return
+	}
+	l.Lang = s.Templates.Language(strings.Join(strings.Fields(locales), ","), r.Header.Get("Accept-Language"))
 }
 
 // layout is what all pages show. It uses up the messages that wait for the person.
