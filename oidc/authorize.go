@@ -307,7 +307,7 @@ func (p *Provider) question(ctx context.Context, i *interaction, who *Person) (*
 	if err != nil {
 		return nil, nil, err
 	}
-	if i.Allowed != who.mark() && (len(missing) > 0 || r.prompts("consent")) {
+	if i.Allowed != who.mark() && (len(missing) > 0 || r.prompts("consent") || r.anybodys()) {
 		a := i.ask("", Consent)
 		a.Scopes = r.consentScopes()
 		return &a, fail("consent_required", "The person has to consent."), nil

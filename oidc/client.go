@@ -481,8 +481,9 @@ func (c *Client) sector() string {
 	if uri == "" && len(c.RedirectURIs) > 0 {
 		uri = c.RedirectURIs[0]
 	}
-	if u, err := url.Parse(uri); err == nil && u.Hostname() != "" {
-		return strings.ToLower(u.Hostname()) // the host component, without a port
+	// The host component, without a port. What an app has in its place everybody may write.
+	if u, err := url.Parse(uri); err == nil && u.Scheme == "https" && u.Hostname() != "" {
+		return strings.ToLower(u.Hostname())
 	}
 	return c.ClientID
 }

@@ -74,6 +74,15 @@ func (p *Provider) authenticate(ctx context.Context, r *http.Request, form url.V
 	return c, nil
 }
 
+// limited refuses a request that leaves a document here when there are too many from where
+// it comes. A client that has proved who it is may send any number.
+func (p *Provider) limited(r *http.Request, c *Client) error {
+	if p.o.Limit == nil || !c.public() {
+		return nil
+	}
+	return p.o.Limit(r)
+}
+
 func count(flags ...bool) (n int) {
 	for _, f := range flags {
 		if f {

@@ -101,6 +101,22 @@ func (p *Provider) Disconnect(ctx context.Context, client string, ids ...string)
 		}
 	}
 	for _, id := range ids {
+		// A device that was let in and has not asked since is told that it is not any more.
+		for item, err := range p.devices.All(ctx, store.Query{Key: keyUser(id)}) {
+			if err != nil {
+				return err
+			}
+			if item.Value.Client != client {
+				continue
+			}
+			_, err := p.devices.Update(ctx, item.ID, func(d *device) error {
+				d.Denied, d.Grant = true, nil
+				return nil
+			})
+			if err != nil && !errors.Is(err, store.ErrNotFound) {
+				return err
+			}
+		}
 		for item, err := range p.grants.All(ctx, store.Query{Key: keyUser(id)}) {
 			if err != nil {
 				return err
@@ -142,7 +158,11 @@ func DeleteAccount(ctx context.Context, engine store.Engine, sessions *session.M
 	}
 	grants := store.NewCollection(engine, "grant", grant.index)
 	consents := store.NewCollection(engine, "consent", consent.index)
+	devices := store.NewCollection(engine, "device", device.index)
 	for _, id := range ids {
+		if err := deleteAll(ctx, devices, keyUser(id)); err != nil {
+			return err
+		}
 		if err := deleteAll(ctx, consents, keyUser(id)); err != nil {
 			return err
 		}

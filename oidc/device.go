@@ -53,7 +53,11 @@ type device struct {
 }
 
 func (d device) index() store.Index {
-	return store.Index{Unique: []string{d.UserCode}, Expires: d.Expires.Add(deviceMemory)}
+	i := store.Index{Unique: []string{d.UserCode}, Expires: d.Expires.Add(deviceMemory)}
+	if d.Grant != nil {
+		i.Keys = []string{keyUser(d.Grant.User)}
+	}
+	return i
 }
 
 // waits tells whether nobody has decided yet.
@@ -92,6 +96,9 @@ func (p *Provider) Device() http.HandlerFunc {
 			if slices.Contains(scopes, name) && c.mayAsk(name) && usable && !slices.Contains(d.Scope, name) {
 				d.Scope = append(d.Scope, name)
 			}
+		}
+		if err := p.limited(r, c); err != nil {
+			return nil, err
 		}
 		code := random()
 		for {

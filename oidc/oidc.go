@@ -52,6 +52,10 @@ type Options struct {
 	// it; nil is allowed.
 	Changed func(session string)
 
+	// Limit counts a request that leaves a document here and comes from somebody who has proved
+	// nothing: a public client. An error refuses it; nil is no limit.
+	Limit func(r *http.Request) error
+
 	// Locales are the languages of our pages, as BCP 47 tags.
 	Locales []string
 

@@ -97,6 +97,9 @@ func (p *Provider) push(r *http.Request, form url.Values) (string, error) {
 	if thumbprint != "" && request.hasType("token") {
 		return "", invalidRequest("A token that is bound to a key does not come from the authorization endpoint.")
 	}
+	if err := p.limited(r, c); err != nil {
+		return "", err
+	}
 	uri := pushedPrefix + random()
 	_, err = p.pushed.Insert(ctx, hashSecret(uri), pushed{
 		Client: c.ClientID, Values: values, KeyThumbprint: thumbprint, Created: p.o.Clock.Now(),

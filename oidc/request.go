@@ -74,6 +74,14 @@ func (r *request) hasType(part string) bool {
 // front tells whether tokens come from the authorization endpoint.
 func (r *request) front() bool { return r.hasType("token") || r.hasType("id_token") }
 
+// anybodys tells whether every program on a device could have sent the request and would
+// get the answer: an app has no secret, and a port or a scheme of its own is none either.
+// It is not answered before the person has agreed to it (RFC 6749, 10.2; RFC 8252, 8.6).
+func (r *request) anybodys() bool {
+	c := r.client
+	return c.public() && c.ApplicationType == "native" && !c.Trusted && !strings.HasPrefix(r.RedirectURI, "https://")
+}
+
 func (r *request) has(scope string) bool { return slices.Contains(r.Scope, scope) }
 
 func (r *request) prompts(prompt string) bool { return slices.Contains(r.Prompt, prompt) }

@@ -157,3 +157,17 @@ func TestDeviceQR(t *testing.T) {
 	}
 	s.browser().get("device/qr.svg?user_code=%3Cscript%3E").want(400)
 }
+
+// Whoever has proved nothing cannot fill the store.
+func TestDocumentsOfPublicClientsAreLimited(t *testing.T) {
+	s := newServer(t, applications(deviceApplications), env("RATE_LIMIT_MAX", "2"))
+	last := answer{}
+	for range 100 {
+		if last = s.browser().submitProgram(oidc.PathDevice, "client_id", "tv", "scope", "openid"); last.status != 200 {
+			break
+		}
+	}
+	if last.want(429); !strings.Contains(last.body, `"error":"temporarily_unavailable"`) || !strings.Contains(last.header.Get("Cache-Control"), "no-store") {
+		t.Errorf("got %s, %v", last.body, last.header)
+	}
+}

@@ -81,6 +81,15 @@ func (s *Server) limitRegistrations(next http.Handler) http.Handler {
 	})
 }
 
+// limitPublic counts what clients that have no secret leave behind, by address.
+func (s *Server) limitPublic(r *http.Request) error {
+	err := count(r.Context(), s.limits.departures, "client "+session.Network(clientAddress(r)))
+	if errors.As(err, new(*Error)) {
+		return &oidc.Error{Code: "temporarily_unavailable", Description: "There are too many requests from this address.", Status: http.StatusTooManyRequests}
+	}
+	return err
+}
+
 // count counts one for key, or refuses it with the time to wait.
 func count(ctx context.Context, limiter *limiter.Limiter, key string) error {
 	state, err := limiter.Get(ctx, key)

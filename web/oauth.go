@@ -41,6 +41,7 @@ func (s *Server) newOpenID() (*oidc.Provider, error) {
 		HTTP: outbound.New(outbound.Options{
 			Loopback: !cfg.Production(), Trusted: oidc.Addresses(cfg.Applications), Version: s.Version,
 		}),
+		Limit:       s.limitPublic,
 		Changed:     func(session string) { s.Bus.Publish(events.Hint{Session: session}) },
 		RefreshKeys: keys, Clock: s.Clock, Log: s.Log, Logouts: s.Logouts, Locales: locales, LegacyFlows: cfg.LegacyFlows,
 		Registration: cfg.ClientRegistration, RegistrationLimit: cfg.ClientRegistrationLimit,
