@@ -61,8 +61,9 @@ func newJWK(t testing.TB) (private, public json.RawMessage) {
 	return private, public
 }
 
-// nodeClients are the clients of the tests in Node.js.
-func nodeClients(t testing.TB) (applications []object, settings object) {
+// nodeClients are the clients of the tests in Node.js; legacy adds one with response types
+// beside code.
+func nodeClients(t testing.TB, legacy bool) (applications []object, settings object) {
 	private, public := newJWK(t)
 	const api = "https://api.example/"
 	client := func(id string, more object) object {
@@ -83,19 +84,26 @@ func nodeClients(t testing.TB) (applications []object, settings object) {
 		client("fapi", object{"token_endpoint_auth_method": "private_key_jwt", "jwks": public, "fapi": true, "trusted": true, "access_token_format": "jwt"}),
 		client("public", object{"token_endpoint_auth_method": "none", "trusted": true, "resources": []string{api}}),
 	}
+	if legacy {
+		applications = append(applications, client("hybrid", object{"client_secret": secret, "token_endpoint_auth_method": "client_secret_jwt", "trusted": true,
+			"response_types": []string{"code", "id_token", "code id_token"}, "grant_types": []string{"authorization_code", "implicit"}}))
+	}
 	return applications, object{"secret": secret, "callback": callback, "api": api, "key": private}
 }
 
 // TestNode runs the tests of the clients for Node.js, each with a server of its own.
 func TestNode(t *testing.T) {
-	for file, client := range map[string]string{"openid-client.test.mjs": "openid-client", "oauth4webapi.test.mjs": "oauth4webapi"} {
+	for client, more := range map[string][]string{
+		"openid-client": {"OIDC_LEGACY_FLOWS=true", "CLIENT_REGISTRATION=open"},
+		"oauth4webapi":  nil,
+	} {
 		t.Run(client, func(t *testing.T) {
 			t.Parallel()
 			testenv.NeedNode(t, 20)
 			testenv.NeedPackages(t, ".", client)
-			applications, settings := nodeClients(t)
-			settings["issuer"] = startServer(t, applications).issuer
-			runNodeTests(t, file, settings)
+			applications, settings := nodeClients(t, len(more) > 0)
+			settings["issuer"] = startServer(t, applications, more...).issuer
+			runNodeTests(t, client+".test.mjs", settings)
 		})
 	}
 }

@@ -113,6 +113,42 @@ test("response modes: form_post", async () => {
   assert(tokens.claims().sub)
 })
 
+test("response types beside code, switched on; client_secret_jwt", async () => {
+  const hybrid = () => discover("hybrid", {}, client.ClientSecretJwt(secret))
+  const config = await hybrid()
+  client.useCodeIdTokenResponseType(config)
+  client.enableDetachedSignatureResponseChecks(config) // c_hash, s_hash
+  const person = new Person(issuer, "erin")
+  const tokens = await signIn(config, person, { response_mode: "form_post" })
+  assert.equal(tokens.claims().aud, "hybrid")
+  assert.equal((await signIn(config, person, {})).claims().sub, tokens.claims().sub) // in the fragment
+
+  const implicit = await hybrid()
+  client.useIdTokenResponseType(implicit)
+  const nonce = client.randomNonce()
+  const state = client.randomState()
+  const url = client.buildAuthorizationUrl(implicit, { redirect_uri: callback, scope: "openid profile", nonce, state })
+  const claims = await client.implicitAuthentication(implicit, await person.authorize(url), nonce, { expectedState: state })
+  assert.deepEqual([claims.sub, claims.name], [tokens.claims().sub, "Erin"])
+})
+
+test("a client registers itself, and signs somebody in", async () => {
+  const metadata = { redirect_uris: [callback], client_name: "Registered", scope: "openid profile", token_endpoint_auth_method: "client_secret_post" }
+  const config = await client.dynamicClientRegistration(new URL(issuer), metadata)
+  client.enableNonRepudiationChecks(config)
+  const registered = config.clientMetadata()
+  assert.equal(registered.client_secret_expires_at, 0)
+  assert(registered.registration_access_token && registered.registration_client_uri.startsWith(issuer + "/"))
+  const tokens = await signIn(config, new Person(issuer, "ada"), { scope: "openid profile" })
+  assert.equal(tokens.claims().aud, registered.client_id)
+  assert.equal((await client.fetchUserInfo(config, tokens.access_token, tokens.claims().sub)).name, "Ada")
+  const manage = method => fetch(registered.registration_client_uri, { method, headers: { authorization: `Bearer ${registered.registration_access_token}` } })
+  assert.equal((await (await manage("GET")).json()).client_id, registered.client_id)
+  assert.equal((await manage("DELETE")).status, 204)
+  await assert.rejects(client.tokenIntrospection(config, tokens.access_token), refused("invalid_client", 401))
+  await assert.rejects(client.fetchUserInfo(config, tokens.access_token, tokens.claims().sub), { status: 401 })
+})
+
 test("client_secret_post: an opaque access token, a signed userinfo", async () => {
   const config = await discover("post", { userinfo_signed_response_alg: "ES256" }, client.ClientSecretPost(secret))
   const tokens = await signIn(config, new Person(issuer, "ada"), { scope: "openid profile" })

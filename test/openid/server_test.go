@@ -158,8 +158,8 @@ type server struct {
 }
 
 // startServer runs the program until the test ends, with these entries of
-// applications.json.
-func startServer(t testing.TB, applications []object) *server {
+// applications.json and these settings.
+func startServer(t testing.TB, applications []object, settings ...string) *server {
 	t.Helper()
 	prepare(t)
 	dir, address := t.TempDir(), freeAddress(t, "localhost")
@@ -187,6 +187,7 @@ func startServer(t testing.TB, applications []object) *server {
 		"TLS_CERT_PATH=" + inShared("cert.pem"), "TLS_KEY_PATH=" + inShared("key.pem"),
 		"SSL_CERT_FILE=" + inShared("ca.pem"), "SSL_CERT_DIR=" + dir, // for logout tokens
 	}
+	cmd.Env = append(cmd.Env, settings...)
 	s.process = newProcess(cmd)
 	cmd.Stderr = s.said
 	s.process.start(t)
