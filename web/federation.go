@@ -147,6 +147,7 @@ func (s *Server) sendOff(w http.ResponseWriter, r *http.Request, p *providers.Pr
 	}
 	departure, err := p.Website.Begin(r.Context(), s.loginAt(p, a, s.language(r)))
 	if err != nil {
+		s.metrics.login(p.ID, err)
 		return s.failed(w, r, p, v, d, err)
 	}
 	a.Kept = departure.Keep

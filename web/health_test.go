@@ -61,6 +61,22 @@ func TestProviderMetrics(t *testing.T) {
 	check(`login_server_provider_up{provider="cbs"} 1`)
 }
 
+// TestLoginsThatCannotBegin: a provider that is down before anybody has left for it has a
+// failed login, too.
+func TestLoginsThatCannotBegin(t *testing.T) {
+	down := httptest.NewServer(nil)
+	down.Close()
+	s := newServer(t, func(o *options) {
+		o.providers = fmt.Sprintf(`[{"id": "op", "strategy": "oidc", "name": "OP", "options": {"issuer": %q, "clientID": "me", "clientSecret": "s"}}]`, down.URL)
+	})
+	s.browser().open("login/op/auth").leadsTo("/login")
+	w := httptest.NewRecorder()
+	s.running.Load().Metrics().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if want := `login_server_logins_total{provider="op",result="failed"} 1` + "\n"; !strings.Contains(w.Body.String(), want) {
+		t.Errorf("the numbers lack %q:\n%s", want, providerLines(w.Body.String()))
+	}
+}
+
 // providerLines are those of the numbers that are about providers.
 func providerLines(metrics string) string {
 	var lines []string
