@@ -2,7 +2,7 @@
 // a bare net/http server or to the bare cryptographic operation on the same machine
 // in the same run:
 //
-//	go run ./test/load                 everything, about a minute
+//	go run ./test/load                 everything, about five minutes
 //	go run ./test/load -only http,start
 //	go run ./test/load -seconds 5 -json
 //
@@ -61,6 +61,7 @@ func (m measured) String() string {
 type options struct {
 	seconds time.Duration
 	sockets int
+	flows   int
 	binary  string
 }
 
@@ -75,6 +76,7 @@ var parts = []struct {
 	{"start", measureStart},
 	{"fan", measureFanOut},
 	{"memory", measureMemory},
+	{"openid", measureOpenID},
 }
 
 func main() {
@@ -82,13 +84,14 @@ func main() {
 		serveBare(os.Getenv("LOAD_BARE_PORT"))
 		return
 	}
-	only := flag.String("only", "", "parts to run, comma-separated: http, sign, login, start, fan, memory")
+	only := flag.String("only", "", "parts to run, comma-separated: http, sign, login, start, fan, memory, openid")
 	seconds := flag.Float64("seconds", 3, "how long each rate is measured")
 	sockets := flag.Int("sockets", 10_000, "sockets for the memory measurement")
+	flows := flag.Int("flows", 100_000, "rounds for the memory measurement of the OpenID Provider")
 	asJSON := flag.Bool("json", false, "print JSON lines")
 	strict := flag.Bool("strict", false, "exit with status 1 when a bound is missed")
 	flag.Parse()
-	if err := run(*only, options{seconds: time.Duration(*seconds * float64(time.Second)), sockets: *sockets}, *asJSON, *strict); err != nil {
+	if err := run(*only, options{seconds: time.Duration(*seconds * float64(time.Second)), sockets: *sockets, flows: *flows}, *asJSON, *strict); err != nil {
 		fmt.Fprintln(os.Stderr, "load:", err)
 		os.Exit(1)
 	}

@@ -218,10 +218,11 @@ func (p *process) browser(ctx context.Context, provider, username string) (cooki
 	if err != nil {
 		return "", nil, err
 	}
+	var cookies []string
 	for _, c := range jar.Cookies(base) {
 		if !strings.HasSuffix(c.Name, "-note") {
-			cookie = c.Name + "=" + c.Value
+			cookies = append(cookies, c.Name+"="+c.Value)
 		}
 	}
-	return cookie, user, nil
+	return strings.Join(cookies, "; "), user, nil
 }
