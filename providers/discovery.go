@@ -144,7 +144,7 @@ func (d *discovery) ask(ctx context.Context, a *asking) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
-	case err != nil && d.failed == nil:
+	case err != nil && (d.failed == nil || err.Error() != d.failed.Error()): // each cause once
 		d.log.WarnContext(ctx, "OpenID Provider is not available", "provider", d.provider, "issuer", d.issuer, "err", err)
 	case err == nil && d.failed != nil:
 		d.log.InfoContext(ctx, "OpenID Provider is available again", "provider", d.provider, "issuer", d.issuer)

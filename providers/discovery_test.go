@@ -312,8 +312,8 @@ func (u *unreachable) RoundTrip(r *http.Request) (*http.Response, error) {
 	return u.RoundTripper.RoundTrip(r)
 }
 
-// TestDownAtStart: a provider that is down does not keep others from opening, says so
-// once, and is in use when it is back.
+// TestDownAtStart: a provider that is down does not keep others from opening, says each
+// cause once, and is in use when it is back.
 func TestDownAtStart(t *testing.T) {
 	o := makeOpenIDProvider()
 	o.issuer = "https://op.example"
@@ -348,6 +348,18 @@ func TestDownAtStart(t *testing.T) {
 		t.Error("Probe: no error")
 	}
 	entered(t, p, o)
+	// Whoever mends one cause has to hear of the next.
+	said := strings.Count(log.String(), "is not available")
+	o.set(func() { o.keys = nil; delete(o.instead, wellKnown) })
+	for range 2 {
+		if err := p.Prober.Probe(t.Context()); err == nil {
+			t.Error("Probe: no error")
+		}
+	}
+	if strings.Count(log.String(), "is not available") != said+1 || !strings.Contains(log.String(), "there is no key") {
+		t.Errorf("log:\n%s", &log)
+	}
+	o.set(func() { o.instead[wellKnown] = http.NotFound })
 	if _, err := set.Reload(oidcConfig(t, oidcOptionsOf(o, object{"prompt": "login"}))); err != nil {
 		t.Fatal(err)
 	}
