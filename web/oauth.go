@@ -2,7 +2,6 @@ package web
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -265,9 +264,12 @@ func scopeInWords(scope string) templates.Scope {
 }
 
 // clientView is a client as pages show it; a logo that the policy of pages cannot name is
-// left out.
+// left out, and so is a host of which nobody knows whether it is theirs.
 func clientView(c *oidc.Client) templates.Client {
-	view := templates.Client{ID: c.ClientID, Name: c.Name, URL: c.URL, Policy: c.PolicyURI, Terms: c.TOSURI, Host: hostOf(c.URL)}
+	view := templates.Client{ID: c.ClientID, Name: c.Name, URL: c.URL, Policy: c.PolicyURI, Terms: c.TOSURI}
+	if !c.Registered {
+		view.Host = hostOf(c.URL)
+	}
 	if picturable(c.LogoURI) {
 		view.Logo = c.LogoURI
 	}
@@ -275,10 +277,14 @@ func clientView(c *oidc.Client) templates.Client {
 }
 
 // clientOf is the client of a request. Its host is that of the address where the answer
-// goes: that is what it has proved to be.
+// goes: that is what it has proved to be. Of an app it is the scheme, for what comes after
+// that may look like anybody's.
 func clientOf(ask *oidc.Ask) templates.Client {
 	view := clientView(ask.Client)
-	view.Host = cmp.Or(hostOf(ask.RedirectURI), view.Host)
+	scheme, _, _ := strings.Cut(ask.RedirectURI, ":")
+	if view.Host = scheme + ":"; scheme == "https" || scheme == "http" {
+		view.Host = hostOf(ask.RedirectURI)
+	}
 	return view
 }
 
