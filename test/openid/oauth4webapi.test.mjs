@@ -121,4 +121,11 @@ test("a confidential client: client credentials and introspection", async () => 
   assert.deepEqual([claims.sub, claims.scope], ["basic", "reports:read"])
   const shown = await oauth.processIntrospectionResponse(as, client, await oauth.introspectionRequest(as, client, authentication, tokens.access_token))
   assert.equal(shown.active, true)
+
+  // Signed (RFC 9701), for who has to show the answer to others.
+  const answer = await oauth.introspectionRequest(as, client, authentication, tokens.access_token, { requestJwtResponse: true })
+  assert.equal(answer.headers.get("content-type"), "application/token-introspection+jwt")
+  const signed = await oauth.processIntrospectionResponse(as, client, answer)
+  await oauth.validateApplicationLevelSignature(as, answer)
+  assert.deepEqual([signed.active, signed.sub], [true, "basic"])
 })

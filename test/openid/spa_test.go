@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"strings"
 	"testing"
 	"time"
 
@@ -51,10 +50,10 @@ type heard struct {
 
 func (h heard) time() time.Time { return time.UnixMilli(h.At) }
 
-// hear waits for the application to hear something.
-func (b *tab) hear(kind string) heard {
+// hear waits for the application to hear something, by the socket or the stream.
+func (b *tab) hear(by, kind string) heard {
 	b.t.Helper()
-	return until[heard](b, `app.heard.find(m => m.type === `+quote(kind)+`) ?? null`)
+	return until[heard](b, `app.heard.find(m => m.by === `+quote(by)+` && m.type === `+quote(kind)+`) ?? null`)
 }
 
 // TestBrowserApplication is an application without a server, on another site, with
@@ -114,9 +113,22 @@ func TestBrowserApplication(t *testing.T) {
 
 	// The events of the session, with the access token.
 	get[any](page, `void app.listen()`)
-	told := page.hear("loggedIn")
-	if !strings.Contains(string(told.Content), first.Profile.Sub) {
-		t.Errorf("loggedIn says %s, which is not about %s", told.Content, first.Profile.Sub)
+	get[any](page, `app.stream()`)
+	for _, by := range []string{"socket", "stream"} {
+		var told struct {
+			User struct{ Sub, Name string }
+			Sid  string
+		}
+		if err := json.Unmarshal(page.hear(by, "loggedIn").Content, &told); err != nil || told.User.Sub != first.Profile.Sub || told.User.Name != "Ada" || told.Sid != first.Profile.Sid {
+			t.Errorf("%s: loggedIn says %+v (%v), the ID Token %+v", by, told, err, first.Profile)
+		}
+		var next struct{ Token string }
+		if err := json.Unmarshal(page.hear(by, "token").Content, &next); err != nil {
+			t.Fatal(err)
+		}
+		if status := get[int](page, `app.userinfo(`+quote(next.Token)+`)`); status != http.StatusOK {
+			t.Errorf("%s: userinfo says %d to the token", by, status)
+		}
 	}
 	person := page.another()
 	person.visit(s.url("account"))
@@ -124,14 +136,18 @@ func TestBrowserApplication(t *testing.T) {
 	get[any](page, `void (app.heard.length = 0)`) // before it was somebody's, the socket was told that nobody is signed in
 	before := time.Now()
 	person.click("header a[href$=logout]")
-	if took := page.hear("loggedOut").time().Sub(before); took > time.Second {
-		t.Errorf("the application heard of signing out after %v", took)
+	for _, by := range []string{"socket", "stream"} {
+		if took := page.hear(by, "loggedOut").time().Sub(before); took > promptly {
+			t.Errorf("%s: the application heard of signing out after %v", by, took)
+		}
+	}
+	if code := string(page.hear("socket", "closed").Content); code != "1008" {
+		t.Errorf("the socket was closed with %s", code)
 	}
 	if outcome := get[string](page, `app.manager.signinSilent().then(() => "renewed", e => e.error)`); outcome != "invalid_grant" {
 		t.Errorf("refreshing after signing out: %s", outcome)
 	}
-	userinfo := `fetch(` + quote(s.url("oauth/userinfo")) + `, {headers: {authorization: "Bearer " + app.user.access_token}}).then(r => r.status)`
-	if status := get[int](page, userinfo); status != http.StatusUnauthorized {
+	if status := get[int](page, `app.userinfo(app.user.access_token)`); status != http.StatusUnauthorized {
 		t.Errorf("userinfo after signing out: %d", status)
 	}
 

@@ -16,16 +16,34 @@ const manager = new oidc.UserManager({
 
 const app = { manager, user: null, signedOut: null, error: null, heard: [] }
 
+function note(by, type, content) {
+  app.heard.push({ by, type, content, at: Date.now() })
+}
+
 // listen opens the events of the session, with the access token and nothing else.
 app.listen = () => {
   const socket = new WebSocket(issuer.replace("https:", "wss:") + "/")
   socket.onopen = () => socket.send(JSON.stringify({ type: "authenticate", token: app.user.access_token }))
   socket.onmessage = ({ data }) => {
-    const { type, data: content } = JSON.parse(data)
-    app.heard.push({ type, content, at: Date.now() })
+    const message = JSON.parse(data)
+    note("socket", message.type, message.data)
   }
-  socket.onclose = ({ code }) => app.heard.push({ type: "closed", content: code, at: Date.now() })
+  socket.onclose = ({ code }) => note("socket", "closed", code)
 }
+
+// stream opens them as Server-Sent Events, with a ticket.
+app.stream = async () => {
+  const response = await fetch(issuer + "/events/ticket", { method: "POST", headers: { authorization: "Bearer " + app.user.access_token } })
+  const { ticket } = await response.json()
+  const events = new EventSource(issuer + "/events?ticket=" + encodeURIComponent(ticket))
+  for (const type of ["loggedIn", "loggedOut", "updated", "token"]) {
+    events.addEventListener(type, ({ data }) => note("stream", type, JSON.parse(data).data))
+  }
+  events.addEventListener("loggedOut", () => events.close())
+}
+
+// userinfo is the status that the userinfo endpoint has for an access token.
+app.userinfo = async token => (await fetch(issuer + "/oauth/userinfo", { headers: { authorization: "Bearer " + token } })).status
 
 try {
   if (location.pathname === "/bye") {
