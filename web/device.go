@@ -59,7 +59,7 @@ func (s *Server) devicePage(w http.ResponseWriter, r *http.Request) error {
 	for _, scope := range ask.Scopes {
 		page.Scopes = append(page.Scopes, templates.Message{ID: scopeTexts[scope]})
 	}
-	s.render(w, http.StatusOK, page.Nonce, page)
+	s.renderFor(w, page.Nonce, page, "", client.Logo)
 	return nil
 }
 
@@ -98,7 +98,7 @@ func (s *Server) decideDevice(w http.ResponseWriter, r *http.Request) error {
 	}
 	client := clientView(ask.Client)
 	page.Client, page.Allowed, page.Denied = &client, allow, !allow
-	s.render(w, http.StatusOK, page.Nonce, page)
+	s.renderFor(w, page.Nonce, page, "", client.Logo)
 	return nil
 }
 
