@@ -36,6 +36,8 @@ type assertion struct {
 	IssuedAt  *float64        `json:"iat"`
 	NotBefore *float64        `json:"nbf"`
 	ID        string          `json:"jti"`
+	// ResponseType is there in a request object, which anybody has seen whom it came through.
+	ResponseType json.RawMessage `json:"response_type"`
 }
 
 // readAssertion reads an assertion. Nothing in it is proven by that.
@@ -49,8 +51,8 @@ func readAssertion(raw string) (*assertion, error) {
 		return nil, errNotJWS
 	}
 	// A JWT that was made for something else is none (RFC 8725, 3.11).
-	if header.Typ != "" && !isType(header.Typ, "jwt", "client-authentication+jwt") {
-		return nil, errNotJWS
+	if header.Typ != "" && !isType(header.Typ, "jwt", "client-authentication+jwt") || a.ResponseType != nil {
+		return nil, errNotJWS // RFC 9101, 10.8
 	}
 	return &a, nil
 }

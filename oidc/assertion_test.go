@@ -185,6 +185,7 @@ func TestAssertion(t *testing.T) {
 		{"jti is a number", with(object{"jti": 7}), refused},
 		{"an access token", head(object{"typ": "at+jwt"}), refused},
 		{"a proof", head(object{"typ": "dpop+jwt"}), refused},
+		{"a request object", with(object{"response_type": "code", "client_id": "svc"}), refused},
 		{"something critical", head(object{"crit": []string{"exp"}}), refused},
 		{"critical, but empty", head(object{"crit": nil, "b64": true}), refused},
 		{"alg none", none(h.claimsOf("svc", nil)), refused},
