@@ -66,6 +66,9 @@ type Client struct {
 	Trusted bool `json:"trusted,omitempty"`
 	// FAPI holds the client to the FAPI 2.0 Security Profile.
 	FAPI bool `json:"fapi,omitempty"`
+	// RequirePKCE is true if it is left out. False is for confidential clients whose software
+	// knows no PKCE.
+	RequirePKCE *bool `json:"require_pkce,omitempty"`
 	// AccessTokenFormat is "jwt" (RFC 9068) or "opaque".
 	AccessTokenFormat string `json:"access_token_format,omitempty"`
 	// Origins are those of its pages: they may call our endpoints and open sockets.

@@ -385,6 +385,31 @@ func TestRule16PKCE(t *testing.T) {
 	}
 }
 
+// Rule 16, the exception: a confidential client whose operator has set require_pkce to false.
+func TestWithoutPKCE(t *testing.T) {
+	h := newHouse(t, strings.Replace(webClient, "{", `{"require_pkce": false, `, 1), strings.Replace(askingClient, "{", `{"require_pkce": true, `, 1))
+	h.legacy("app")
+	who, without := h.person("ada"), []string{"code_challenge", "", "code_challenge_method", ""}
+	v := h.answered(ask("app", without...), who)
+	got := h.redeem(app, v.Get("code"), "code_verifier", "").want(t, 200, "")
+	if v.Get("state") != "the state" || claims(t, got.text("id_token"))["nonce"] != "the nonce" {
+		t.Errorf("state and nonce are not those of the request: %v", v)
+	}
+	if h.answered(ask("app", append(without, "response_type", "code id_token")...), who).Get("code") == "" {
+		t.Error("no code in a hybrid answer")
+	}
+	// A verifier without a challenge: the challenge was taken out on the way (RFC 9700, 4.8.2).
+	h.redeem(app, h.answered(ask("app", without...), who).Get("code")).want(t, 400, "invalid_grant")
+	// Whoever sends a challenge is held to it, and to S256.
+	code := h.answered(ask("app"), who).Get("code")
+	h.redeem(app, code, "code_verifier", "").want(t, 400, "invalid_grant")
+	h.redeem(app, code).want(t, 200, "")
+	for _, changes := range [][]string{{"code_challenge", ""}, {"code_challenge_method", ""}, {"code_challenge_method", "plain"}} {
+		h.told(h.step(ask("app", changes...), who), "invalid_request")
+	}
+	h.told(h.step(ask("asking", without...), who), "invalid_request")
+}
+
 func TestRule17PromptNone(t *testing.T) {
 	h := newHouse(t, webClient, askingClient)
 	h.told(h.step(ask("app", "prompt", "none"), nil), "login_required")

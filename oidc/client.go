@@ -260,6 +260,9 @@ func (k *check) secrets() {
 		if k.allows(grantCredentials) {
 			k.complain("grant_types", "has client_credentials, but the client has nothing to prove who it is", "give it a secret or a key")
 		}
+		if k.RequirePKCE != nil && !*k.RequirePKCE {
+			k.complain("require_pkce", "is false, but the client has nothing else to prove who it is (RFC 9700, 2.1.1)", "remove it, or give the client a secret or a key")
+		}
 	case authPrivateJWT:
 		if len(k.JWKS) == 0 && k.JWKSURI == "" {
 			k.complain("jwks", "is missing, and so is jwks_uri, for token_endpoint_auth_method private_key_jwt", "write one of them")
@@ -364,6 +367,12 @@ func (c *Client) allows(grant string) bool { return slices.Contains(c.GrantTypes
 
 // public clients cannot keep a secret (RFC 6749, 2.1).
 func (c *Client) public() bool { return c.TokenEndpointAuthMethod == authNone }
+
+// requiresPKCE tells whether codes are given to challenges only (RFC 7636). An operator may
+// let a confidential client do without: a code is worth nothing then without its secret.
+func (c *Client) requiresPKCE() bool {
+	return c.RequirePKCE == nil || *c.RequirePKCE || c.public() || c.FAPI
+}
 
 // redirectURI returns the registered URI that the given one is, letter by letter; for
 // native clients the port of a loopback address may differ (RFC 8252, 7.3). Without one

@@ -37,6 +37,9 @@ func (c *Client) checkProfile(complain func(field, text, remedy string)) {
 			complain(field.name, "of a FAPI 2.0 client is not "+config.Quote(field.alg), "write one of "+strings.Join(fapiAlgs, ", "))
 		}
 	}
+	if c.RequirePKCE != nil && !*c.RequirePKCE {
+		complain("require_pkce", "of a FAPI 2.0 client is not false", "remove it")
+	}
 	if c.allows(grantImplicit) {
 		complain("grant_types", "of a FAPI 2.0 client does not have implicit", "remove it")
 	}

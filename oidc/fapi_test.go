@@ -166,6 +166,7 @@ func TestFAPIMetadata(t *testing.T) {
 		"request_object_signing_alg":        {"request_object_signing_alg": "RS256"},
 		"response_types":                    {"response_types": []string{"code id_token"}},
 		"grant_types":                       {"grant_types": []string{"authorization_code", "implicit"}},
+		"require_pkce":                      {"require_pkce": false},
 		"redirect_uris":                     {"redirect_uris": []string{"http://localhost/cb"}, "application_type": "native"},
 		"jwks":                              {"jwks": object{"keys": []any{jwkOf(t, weakKey().Public(), nil)}}},
 	} {

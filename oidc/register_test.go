@@ -221,7 +221,7 @@ func TestRegistrationNames(t *testing.T) {
 // first registration or later.
 func TestRegistrationPrivileges(t *testing.T) {
 	h := registering(t, RegistrationOpen)
-	const more = `"trusted": true, "Trusted": true, "TRUSTED": true, "fapi": true, "resources": ["https://api.example.org/"], "origins": ["https://evil.example"],
+	const more = `"trusted": true, "Trusted": true, "TRUSTED": true, "fapi": true, "require_pkce": false, "resources": ["https://api.example.org/"], "origins": ["https://evil.example"],
 		"client_secret": "known-to-everybody-known", "client_secret_hash": ["x"], "client_secret_file": "/etc/passwd", "CLIENT_ID": "app", "scope": "openid admin"`
 	got := h.register(`{"redirect_uris": ["https://app.example.org/cb"], "client_id": "app", `+more+`}`).want(t, 201, "")
 	id, token, uri := got.text("client_id"), got.text("registration_access_token"), got.text("registration_client_uri")
@@ -232,7 +232,7 @@ func TestRegistrationPrivileges(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := item.Value.Client
-		if m.Trusted || m.FAPI || m.Resources != nil || m.Origins != nil || m.ClientSecret != "" || m.ClientSecretHash != nil || m.ClientSecretFile != "" || m.ClientID != id || m.Scope != "openid" {
+		if m.Trusted || m.FAPI || m.RequirePKCE != nil || m.Resources != nil || m.Origins != nil || m.ClientSecret != "" || m.ClientSecretHash != nil || m.ClientSecretFile != "" || m.ClientID != id || m.Scope != "openid" {
 			t.Errorf("it has got more than it may: %+v", m)
 		}
 		if id == "app" || len(id) != 22 {

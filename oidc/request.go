@@ -238,7 +238,7 @@ func (p *Provider) fill(r *request, values url.Values) *Error {
 		if method != "" {
 			return invalidRequest("There is a code_challenge_method, but no code_challenge.")
 		}
-		if r.hasType("code") {
+		if r.hasType("code") && c.requiresPKCE() {
 			return invalidRequest("The code_challenge is missing: PKCE with S256 is required (RFC 7636).")
 		}
 	case method != "S256":
