@@ -67,6 +67,8 @@ func (s *Server) galleryPage(w http.ResponseWriter, r *http.Request) error {
 			page.Client.Logo = logo
 		case *templates.ChoosePage:
 			page.Client.Logo = logo
+		case *templates.LogoutPage:
+			page.Frames = nil // nobody is told of a gallery
 		case *templates.AccountPage:
 			for i, c := range page.Connected {
 				if c.Client.Logo != "" {
