@@ -32,8 +32,11 @@ func (p *Provider) UserInfo() http.HandlerFunc {
 			return
 		}
 		c, err := p.clients.get(r.Context(), a.Client)
+		if errors.Is(err, errUnknownClient) || errors.As(err, new(*Error)) {
+			err = invalidToken() // it was removed, or is not valid any more
+		}
 		if err != nil {
-			p.refuseBearer(w, r, invalidToken())
+			p.refuseBearer(w, r, err)
 			return
 		}
 		if c.UserinfoSignedResponseAlg == "" {
