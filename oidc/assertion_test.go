@@ -288,7 +288,7 @@ func TestSecretJWT(t *testing.T) {
 		"another alg":          signed(t, "HS256", []byte(secret+secret), nil, h.claimsOf("long", nil)),
 		"a key":                signed(t, "ES256", ecKeys()[0], nil, h.claimsOf("svc", nil)),
 		"a key, embedded":      signed(t, "ES256", ecKeys()[0], object{"jwk": jwkOf(t, ecKeys()[0].Public(), nil)}, h.claimsOf("svc", nil)),
-		"the hash of a secret": signed(t, "HS256", []byte(HashSecret(secret)), nil, h.claimsOf("svc", nil)),
+		"the hash of a secret": signed(t, "HS256", []byte(hashClientSecret(secret)), nil, h.claimsOf("svc", nil)),
 	} {
 		if got := h.asserting(raw); got.Status != 401 {
 			t.Errorf("%s: %d %s", name, got.Status, got.Body)
@@ -409,7 +409,7 @@ func TestClientSecrets(t *testing.T) {
 	_ = json.Unmarshal([]byte(`"`+strings.ReplaceAll(odd, `"`, `\"`)+`"`), &plain)
 	second := "another-secret-that-is-long-enough"
 	h := newHouse(t, service("svc", `"client_secret": `+jsonOf(plain)),
-		service("two", `"client_secret_hash": ["`+HashSecret(secret)+`", "`+HashSecret(second)+`"]`),
+		service("two", `"client_secret_hash": ["`+hashClientSecret(secret)+`", "`+hashClientSecret(second)+`"]`),
 		service("post", `"token_endpoint_auth_method": "client_secret_post", "client_secret": "`+secret+`"`),
 		`{"client_id": "app", "name": "App", "url": "https://app.example.org/", "token_endpoint_auth_method": "none", "redirect_uris": ["https://app.example.org/cb"]}`)
 	grant := form("grant_type", "client_credentials")
@@ -430,7 +430,7 @@ func TestClientSecrets(t *testing.T) {
 	post("client_id", "post", "client_secret", secret).want(t, 200, "")
 	for name, got := range map[string]response{
 		"wrong secret":     h.call(PathToken, "two:"+secret+"x", grant),
-		"the hash":         h.call(PathToken, "two:"+HashSecret(secret), grant),
+		"the hash":         h.call(PathToken, "two:"+hashClientSecret(secret), grant),
 		"unknown":          h.call(PathToken, "nobody:"+secret, grant),
 		"not encoded":      basic(b64("svc:" + plain)),
 		"registered: post": h.call(PathToken, "post:"+secret, grant),

@@ -2,8 +2,6 @@ package oidc
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"net/url"
@@ -210,6 +208,18 @@ func (p *Provider) Decide(ctx context.Context, id string, task Task, allow bool,
 	return p.advance(ctx, id, i, who)
 }
 
+// Decline ends a request in the place of signing in for it: the client is told.
+func (p *Provider) Decline(ctx context.Context, id string) (Step, error) {
+	i, err := p.interaction(ctx, id)
+	if err != nil {
+		return p.stepOf(err)
+	}
+	if err := p.spend(ctx, id, i); err != nil {
+		return p.stepOf(err)
+	}
+	return p.told(&i.Request, fail("access_denied", "The person has said no."))
+}
+
 // keep writes what the person has done.
 func (p *Provider) keep(ctx context.Context, id string, i interaction) error {
 	_, err := p.pending.Update(ctx, id, func(stored *interaction) error {
@@ -404,10 +414,4 @@ func (p *Provider) issue(ctx context.Context, r *request, who *Person, subject s
 		return nil, err
 	}
 	return parameters, nil
-}
-
-func newGrantID() string {
-	b := make([]byte, 16)
-	_, _ = rand.Read(b)
-	return base64.RawURLEncoding.EncodeToString(b)
 }

@@ -50,9 +50,8 @@ type participant struct {
 	Problem string `json:"problem,omitempty"`
 }
 
+// keyEnded is the look-up key of the outbox.
 const keyEnded = "ended"
-
-func keySession(handle string) string { return "session:" + handle }
 
 func (x participant) index() store.Index {
 	i := store.Index{Keys: []string{keySession(x.Session)}}

@@ -521,11 +521,8 @@ func publicKeys(raw json.RawMessage) (jwk.Set, error) {
 // of SHA-256 is as good as a slow hash, and does not hold up each request.
 const hashPrefix = "sha256:"
 
-// HashSecret is a client secret as it is stored.
-func HashSecret(secret string) string {
-	sum := sha256.Sum256([]byte(secret))
-	return hashPrefix + base64.RawURLEncoding.EncodeToString(sum[:])
-}
+// hashClientSecret is a client secret as it is stored.
+func hashClientSecret(secret string) string { return hashPrefix + hashSecret(secret) }
 
 func decodeHash(hash string) ([]byte, error) {
 	text, ok := strings.CutPrefix(hash, hashPrefix)
@@ -550,7 +547,7 @@ func (c *Client) hasSecret(secret string) bool {
 	match := 0
 	hashes := slices.Clone(c.ClientSecretHash)
 	for _, s := range c.plainSecrets() {
-		hashes = append(hashes, HashSecret(s))
+		hashes = append(hashes, hashClientSecret(s))
 	}
 	for _, h := range hashes {
 		if want, err := decodeHash(h); err == nil {

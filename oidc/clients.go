@@ -157,9 +157,3 @@ func (all *clients) get(ctx context.Context, id string) (*Client, error) {
 	}
 	return c, err
 }
-
-// ForgetAll drops what is kept in memory of the store: somebody else may have written.
-func (p *Provider) ForgetAll() {
-	p.clients.cache.Clear()
-	p.cache.Clear()
-}

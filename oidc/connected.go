@@ -132,18 +132,6 @@ func (p *Provider) Disconnect(ctx context.Context, client string, ids ...string)
 	return nil
 }
 
-// Decline ends a request in the place of signing in for it: the client is told.
-func (p *Provider) Decline(ctx context.Context, id string) (Step, error) {
-	i, err := p.interaction(ctx, id)
-	if err != nil {
-		return p.stepOf(err)
-	}
-	if err := p.spend(ctx, id, i); err != nil {
-		return p.stepOf(err)
-	}
-	return p.told(&i.Request, fail("access_denied", "The person has said no."))
-}
-
 // DeleteAccount removes an account with all that is kept about the person here: what they
 // have allowed, and what clients have got by it, go first, so that nothing is left when it
 // ends in between. The rest, and keep, are as session.Manager.DeleteAccount has them.
@@ -185,6 +173,3 @@ func deleteAll[T any](ctx context.Context, c *store.Collection[T], key string) e
 	}
 	return nil
 }
-
-// keyUser is the look-up key of what belongs to an account.
-func keyUser(id string) string { return "user:" + id }

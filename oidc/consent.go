@@ -19,7 +19,7 @@ type consent struct {
 }
 
 func (c consent) index() store.Index {
-	return store.Index{Keys: []string{"user:" + c.User, "client:" + c.Client}}
+	return store.Index{Keys: []string{keyUser(c.User), keyClient(c.Client)}}
 }
 
 func consentID(user, client string) string { return user + " " + client }

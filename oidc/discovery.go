@@ -25,7 +25,7 @@ const (
 	PathServer        = "/.well-known/oauth-authorization-server"
 )
 
-// Metadata is the provider's configuration (OpenID Connect Discovery 1.0, 3; RFC 8414, 2).
+// metadata is the provider's configuration (OpenID Connect Discovery 1.0, 3; RFC 8414, 2).
 func (p *Provider) metadata() map[string]any {
 	at := func(path string) string { return p.o.Issuer + path }
 	algs := p.o.Tokens.Algorithms()
@@ -69,11 +69,24 @@ func (p *Provider) metadata() map[string]any {
 		"authorization_response_iss_parameter_supported":           true,
 		"prompt_values_supported":                                  prompts,
 		"display_values_supported":                                 []string{"page"},
+		"device_authorization_endpoint":                            at(PathDevice),
+		"dpop_signing_alg_values_supported":                        signingAlgs,
+		"introspection_signing_alg_values_supported":               algs,
+		"end_session_endpoint":                                     at(PathEndSession),
+		"backchannel_logout_supported":                             true,
+		"backchannel_logout_session_supported":                     true,
+		"frontchannel_logout_supported":                            true,
+		"frontchannel_logout_session_supported":                    true,
 	}
 	if len(p.o.Locales) > 0 {
 		m["ui_locales_supported"] = p.o.Locales
 	}
-	p.extendMetadata(m, at)
+	if len(p.Registration()) > 0 {
+		m["registration_endpoint"] = at(PathRegister)
+	}
+	if p.o.Sessions.StateCookie() != "" {
+		m["check_session_iframe"] = at(PathCheckSession)
+	}
 	return m
 }
 

@@ -148,13 +148,18 @@ func (f *refresh) replaced(number int) (time.Time, bool) {
 	return time.Time{}, true
 }
 
+// Look-up keys of what belongs to an account, a client, a session.
+func keyUser(id string) string        { return "user:" + id }
+func keyClient(id string) string      { return "client:" + id }
+func keySession(handle string) string { return "session:" + handle }
+
 func (g grant) index() store.Index {
-	i := store.Index{Expires: g.Expires, Keys: []string{"client:" + g.Client}}
+	i := store.Index{Expires: g.Expires, Keys: []string{keyClient(g.Client)}}
 	if g.User != "" {
-		i.Keys = append(i.Keys, "user:"+g.User)
+		i.Keys = append(i.Keys, keyUser(g.User))
 	}
 	if g.Session != "" {
-		i.Keys = append(i.Keys, "session:"+g.Session)
+		i.Keys = append(i.Keys, keySession(g.Session))
 	}
 	return i
 }
@@ -163,6 +168,8 @@ func (g grant) index() store.Index {
 // the grant is found without an index.
 
 const grantIDLength = 22 // 16 bytes, base64url
+
+func newGrantID() string { return randomName(16) }
 
 // newSecret returns a code or an opaque access token: <id>.<32 random bytes>.
 func (g *grant) newSecret() string { return g.ID + "." + random() }

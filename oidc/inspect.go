@@ -34,7 +34,7 @@ func (p *Provider) inspect(ctx context.Context, token string) (*access, error) {
 	if len(token) > maxToken || token == "" {
 		return nil, errNoToken
 	}
-	if strings.Count(token, ".") == 1 {
+	if isOpaque(token) {
 		return p.inspectOpaque(ctx, token)
 	}
 	claims, err := p.verified.Get(ctx, hashSecret(token), func(context.Context, string) (accessClaims, error) {
@@ -305,7 +305,7 @@ func (p *Provider) revokeAccess(ctx context.Context, a *access, token string) er
 	_, err := p.change(ctx, a.grant.ID, func(g *grant) error {
 		g.tidy(p.o.Clock.Now())
 		g.Access = slices.DeleteFunc(g.Access, func(o opaque) bool { return sameHash(o.Hash, token) })
-		if strings.Count(token, ".") == 2 {
+		if !isOpaque(token) {
 			g.deny(denied{ID: a.ID, Issued: time.Unix(a.IssuedAt, 0).UTC(), Expires: time.Unix(a.Expires, 0).UTC()})
 		}
 		return nil

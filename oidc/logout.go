@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/url"
 	"slices"
-	"strings"
 )
 
 // maxHint is how many bytes an id_token_hint may have.
@@ -102,15 +101,4 @@ func (p *Provider) EndSession(ctx context.Context, values url.Values, who *Perso
 		to = withQuery(to, "state="+url.QueryEscape(state[0]))
 	}
 	return Logout{To: to}, nil
-}
-
-// withQuery adds parameters to an address that may have some; those stay as they are.
-func withQuery(address, parameters string) string {
-	switch {
-	case !strings.Contains(address, "?"):
-		return address + "?" + parameters
-	case strings.HasSuffix(address, "?"), strings.HasSuffix(address, "&"):
-		return address + parameters
-	}
-	return address + "&" + parameters
 }

@@ -185,8 +185,12 @@ func permanent(ctx context.Context, engine store.Engine) ([]byte, error) {
 }
 
 // random is a value that cannot be guessed: 32 bytes, base64url.
-func random() string {
-	b := make([]byte, 32)
+func random() string { return randomName(32) }
+
+// randomName is a name that nobody else has or will have, of so many random bytes. With
+// fewer than 32 it is not for secrets.
+func randomName(bytes int) string {
+	b := make([]byte, bytes)
 	_, _ = rand.Read(b)
 	return base64.RawURLEncoding.EncodeToString(b)
 }

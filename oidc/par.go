@@ -38,7 +38,7 @@ func (q pushed) index() store.Index {
 	if q.Opened {
 		end = end.Add(interactionLife)
 	}
-	return store.Index{Expires: end, Keys: []string{"client:" + q.Client}}
+	return store.Index{Expires: end, Keys: []string{keyClient(q.Client)}}
 }
 
 // Push serves the pushed authorization request endpoint (RFC 9126, 2).

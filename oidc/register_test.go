@@ -419,7 +419,7 @@ func TestSecretRotation(t *testing.T) {
 	}
 	good := func(secret string, want bool) {
 		t.Helper()
-		h.ForgetAll()
+		h.Forget("")
 		got := h.call(PathToken, "service:"+secret, form("grant_type", "client_credentials"))
 		if (got.Status == 200) != want {
 			t.Errorf("got %d %s, want good: %v", got.Status, got.Body, want)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha512"
 	"encoding/base64"
 	"errors"
@@ -94,7 +93,7 @@ func (s storedClient) client(now time.Time, keys [][]byte, legacy bool) (*Client
 			continue
 		}
 		for _, key := range keys {
-			if secret := computedSecret(key, m.ClientID, x.Seed); x.Seed != "" && HashSecret(secret) == x.Hash {
+			if secret := computedSecret(key, m.ClientID, x.Seed); x.Seed != "" && hashClientSecret(secret) == x.Hash {
 				plain = append(plain, secret)
 			}
 		}
@@ -125,7 +124,7 @@ func (s *storedClient) newSecret(now time.Time, key []byte) string {
 		seed = random()
 		secret = computedSecret(key, s.Client.ClientID, seed)
 	}
-	s.Secrets = append(s.Secrets, storedSecret{Hash: HashSecret(secret), Seed: seed, Created: now})
+	s.Secrets = append(s.Secrets, storedSecret{Hash: hashClientSecret(secret), Seed: seed, Created: now})
 	return secret
 }
 
@@ -136,11 +135,7 @@ func usesSecret(method string) bool {
 
 // newClientID is a name for a client that has none: nothing that it opens, but nobody
 // else's, now or later.
-func newClientID() string {
-	b := make([]byte, 16)
-	_, _ = rand.Read(b)
-	return base64.RawURLEncoding.EncodeToString(b)
-}
+func newClientID() string { return randomName(16) }
 
 // MetadataError is metadata that makes no client.
 type MetadataError struct{ Complaints []Complaint }
@@ -212,7 +207,7 @@ func (r *Registry) Add(ctx context.Context, name, address string, m config.Clien
 		given.ClientSecret = secret
 		_, complaints := newClient(name, address, given, legacy)
 		bad = append(bad, complaints...)
-		s.Secrets = []storedSecret{{Hash: HashSecret(secret), Created: now}}
+		s.Secrets = []storedSecret{{Hash: hashClientSecret(secret), Created: now}}
 	default:
 		if usesSecret(method) {
 			secret = s.newSecret(now, nil)
@@ -301,7 +296,7 @@ func (r *Registry) Remove(ctx context.Context, id string) (consents int, err err
 	if err := r.stored.Delete(ctx, id); err != nil {
 		return 0, noClient(err)
 	}
-	key := "client:" + id
+	key := keyClient(id)
 	for item, err := range r.grants.All(ctx, store.Query{Key: key}) {
 		if err != nil {
 			return 0, err
@@ -347,9 +342,7 @@ type InitialToken struct {
 // AddToken makes a token with which uses clients can be registered. It is returned once:
 // <id>.<32 random bytes>, of which the hash is stored.
 func (r *Registry) AddToken(ctx context.Context, uses int, life time.Duration) (InitialToken, string, error) {
-	b := make([]byte, 6)
-	_, _ = rand.Read(b)
-	id, now := base64.RawURLEncoding.EncodeToString(b), r.clock.Now()
+	id, now := randomName(6), r.clock.Now()
 	token := id + "." + random()
 	t := initialToken{Hash: hashSecret(token), Uses: uses, Created: now, Expires: now.Add(life)}
 	if _, err := r.initial.Insert(ctx, id, t); err != nil {

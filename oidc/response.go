@@ -48,14 +48,18 @@ func (p *Provider) answer(r *request, parameters url.Values) (Answer, error) {
 	case "fragment":
 		return Answer{URL: r.RedirectURI + "#" + parameters.Encode()}, nil
 	}
-	separator := "?"
-	if strings.Contains(r.RedirectURI, "?") {
-		separator = "&" // what is registered stays as it is
-		if strings.HasSuffix(r.RedirectURI, "?") || strings.HasSuffix(r.RedirectURI, "&") {
-			separator = ""
-		}
+	return Answer{URL: withQuery(r.RedirectURI, parameters.Encode())}, nil
+}
+
+// withQuery adds parameters to an address that may have some; those stay as they are.
+func withQuery(address, parameters string) string {
+	switch {
+	case !strings.Contains(address, "?"):
+		return address + "?" + parameters
+	case strings.HasSuffix(address, "?"), strings.HasSuffix(address, "&"):
+		return address + parameters
 	}
-	return Answer{URL: r.RedirectURI + separator + parameters.Encode()}, nil
+	return address + "&" + parameters
 }
 
 // refuse is the response that tells the client of an error.
@@ -69,6 +73,10 @@ func (p *Provider) refuse(r *request, e *Error) (Answer, error) {
 
 // jarmLife is how long a signed response is good for (JARM, 2.1).
 const jarmLife = 10 * time.Minute
+
+// TokenLife is how long the longest-lived token is good for that the provider signs, if
+// access tokens live that long: its key has to be published for as long.
+func TokenLife(accessToken time.Duration) time.Duration { return max(accessToken, jarmLife) }
 
 // signAnswer makes the JWT of a response mode that ends in jwt (JARM, 2.1).
 func (p *Provider) signAnswer(c *Client, parameters url.Values) (string, error) {

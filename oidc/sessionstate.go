@@ -1,7 +1,6 @@
 package oidc
 
 import (
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"html/template"
@@ -22,9 +21,7 @@ func (p *Provider) sessionState(r *request, who *Person) string {
 	if who == nil || origin == "" || !r.has(scopeOpenID) || p.o.Sessions.StateCookie() == "" {
 		return ""
 	}
-	var b [16]byte
-	_, _ = rand.Read(b[:])
-	return stateHash(r.client.ClientID, origin, p.o.Sessions.BrowserState(who.Session), base64.RawURLEncoding.EncodeToString(b[:]))
+	return stateHash(r.client.ClientID, origin, p.o.Sessions.BrowserState(who.Session), randomName(16))
 }
 
 func stateHash(client, origin, browser, salt string) string {
@@ -79,9 +76,7 @@ addEventListener("message", async e => {
 // but answer: everybody may frame it.
 func (p *Provider) CheckSession() http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
-		var b [16]byte
-		_, _ = rand.Read(b[:])
-		nonce := base64.RawURLEncoding.EncodeToString(b[:])
+		nonce := randomName(16)
 		h := w.Header()
 		h.Del("X-Frame-Options")
 		h.Set("Content-Type", "text/html; charset=utf-8")
@@ -90,16 +85,5 @@ func (p *Provider) CheckSession() http.HandlerFunc {
 		if err := checkSessionPage.Execute(w, struct{ Nonce, Cookie string }{nonce, p.o.Sessions.StateCookie()}); err != nil {
 			p.o.Log.Warn("check session page", "err", err)
 		}
-	}
-}
-
-// logoutMetadata are the names of the logout specifications and of Session Management.
-func (p *Provider) logoutMetadata(m map[string]any, at func(string) string) {
-	m["end_session_endpoint"] = at(PathEndSession)
-	for _, name := range []string{"frontchannel_logout_supported", "frontchannel_logout_session_supported", "backchannel_logout_supported", "backchannel_logout_session_supported"} {
-		m[name] = true
-	}
-	if p.o.Sessions.StateCookie() != "" {
-		m["check_session_iframe"] = at(PathCheckSession)
 	}
 }

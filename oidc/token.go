@@ -241,10 +241,7 @@ func (p *Provider) answerTokens(ctx context.Context, c *Client, g *grant, scope,
 	g.Used = now
 	g.tidy(now)
 	g.Expires = now.Add(minRemembered)
-	a := &tokenAnswer{TokenType: "Bearer", ExpiresIn: int64(p.o.AccessTokenLife / time.Second), Scope: strings.Join(scope, " ")}
-	if g.KeyThumbprint != "" {
-		a.TokenType = "DPoP"
-	}
+	a := &tokenAnswer{TokenType: tokenType(g.KeyThumbprint), ExpiresIn: int64(p.o.AccessTokenLife / time.Second), Scope: strings.Join(scope, " ")}
 	if g.Refresh != nil {
 		g.Refresh.Idle = now.Add(p.o.RefreshIdle)
 		if end := g.Created.Add(p.o.RefreshLife); end.Before(g.Refresh.Idle) {

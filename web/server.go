@@ -125,7 +125,6 @@ func New(d Deps) (*Server, error) {
 	d.Bus.Subscribe(func(h events.Hint) {
 		s.about.touch()
 		if h.Everything {
-			s.openid.ForgetAll()
 			s.openid.Logouts().Look()
 		}
 	})
