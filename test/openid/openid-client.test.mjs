@@ -84,7 +84,9 @@ test("client_secret_basic: code, userinfo, refresh, introspection, revocation", 
   assert.notEqual(second.refresh_token, first.refresh_token)
   const renewed = second.claims()
   assert.deepEqual([renewed.sub, renewed.auth_time, renewed.sid], [claims.sub, claims.auth_time, claims.sid])
-  const narrow = await client.refreshTokenGrant(config, second.refresh_token, { scope: "openid" })
+  // Two tabs at once, or an answer that was lost: the same successor.
+  const [narrow, late] = await Promise.all([0, 1].map(() => client.refreshTokenGrant(config, second.refresh_token, { scope: "openid" })))
+  assert.equal(late.refresh_token, narrow.refresh_token)
   assert.equal((await client.fetchUserInfo(config, narrow.access_token, claims.sub)).name, undefined)
 
   await client.tokenRevocation(config, narrow.access_token)

@@ -6,26 +6,34 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
 	"login-server/internal/testenv"
 )
 
+type appSettings struct {
+	Issuer string `json:"issuer"`
+	// Monitor: the application watches the session in a frame of the server.
+	Monitor bool `json:"monitor"`
+}
+
 // startApp serves the application in app/ with its library, at an origin of its own: another
-// site than the server's.
-func startApp(t testing.TB, issuer *string) *httptest.Server {
+// site than the server's. What settings point at may be filled in later.
+func startApp(t testing.TB, settings *appSettings) *httptest.Server {
 	mux := http.NewServeMux()
 	serve := func(path, file string) {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, file) })
 	}
 	serve("/{$}", "app/index.html")
 	serve("/bye", "app/index.html")
+	serve("/silent", "app/index.html")
 	serve("/app.js", "app/app.js")
 	serve("/oidc-client-ts.js", "node_modules/oidc-client-ts/dist/browser/oidc-client-ts.min.js")
 	mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.HandleFunc("GET /settings.json", func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode(object{"issuer": *issuer})
+		_ = json.NewEncoder(w).Encode(settings)
 	})
 	return startTLS(t, mux)
 }
@@ -56,34 +64,40 @@ func (b *tab) hear(by, kind string) heard {
 	return until[heard](b, `app.heard.find(m => m.by === `+quote(by)+` && m.type === `+quote(kind)+`) ?? null`)
 }
 
+// signInTo has the application sign somebody in, through the pages of the server.
+func (b *tab) signInTo(app, name string, consent bool) {
+	b.t.Helper()
+	b.visit(app + "/")
+	until[bool](b, `window.app ? true : null`)
+	b.leave(`app.manager.signinRedirect({ state: "kept" })`)
+	b.signIn(name)
+	if consent {
+		b.click("#consent-allow")
+	}
+	until[bool](b, `window.app && !window.left && location.pathname === "/" ? true : null`)
+	if problem := get[*string](b, `app.error`); problem != nil {
+		b.t.Fatalf("the application says: %s", *problem)
+	}
+}
+
 // TestBrowserApplication is an application without a server, on another site, with
 // oidc-client-ts: a public client that has no cookies of ours.
 func TestBrowserApplication(t *testing.T) {
 	t.Parallel()
 	testenv.NeedChromium(t)
 	testenv.NeedPackages(t, ".", "oidc-client-ts")
-	var issuer string
-	app := startApp(t, &issuer)
+	settings := &appSettings{}
+	app := startApp(t, settings)
 	s := startServer(t, []object{{
 		"url": app.URL + "/", "name": "Browser application", "client_id": "spa", "token_endpoint_auth_method": "none",
 		"redirect_uris": []string{app.URL + "/"}, "post_logout_redirect_uris": []string{app.URL + "/bye"}, "origins": []string{app.URL},
 	}})
-	issuer = s.issuer
+	settings.Issuer = s.issuer
 	page := newTab(t, s)
 
 	signIn := func(consent bool) {
 		t.Helper()
-		page.visit(app.URL + "/")
-		until[bool](page, `window.app ? true : null`)
-		page.leave(`app.manager.signinRedirect({ state: "kept" })`)
-		page.signIn("ada")
-		if consent {
-			page.click("#consent-allow")
-		}
-		until[bool](page, `window.app && !window.left && location.pathname === "/" ? true : null`)
-		if problem := get[*string](page, `app.error`); problem != nil {
-			t.Fatalf("the application says: %s", *problem)
-		}
+		page.signInTo(app.URL, "ada", consent)
 	}
 	signIn(true)
 
@@ -151,8 +165,11 @@ func TestBrowserApplication(t *testing.T) {
 		t.Errorf("userinfo after signing out: %d", status)
 	}
 
-	// The application signs out itself.
+	// The application gives its access token back, and then signs out itself.
 	signIn(false)
+	if status := get[int](page, `app.manager.revokeTokens(["access_token"]).then(() => app.userinfo(app.user.access_token))`); status != http.StatusUnauthorized {
+		t.Errorf("userinfo after revocation: %d", status)
+	}
 	page.leave(`app.manager.signoutRedirect({ state: "goodbye" })`)
 	until[bool](page, `window.app && !window.left && location.pathname === "/bye" ? true : null`)
 	if got, _ := url.Parse(page.location()); got.Query().Get("state") == "" || len(got.Query()) != 1 {
@@ -172,7 +189,7 @@ func TestBrowserApplication(t *testing.T) {
 		elsewhere.mu.Lock()
 		elsewhere.expected = true
 		elsewhere.mu.Unlock()
-		elsewhere.visit(startApp(t, &issuer).URL + "/settings.json")
+		elsewhere.visit(startApp(t, settings).URL + "/settings.json")
 		status := get[string](elsewhere, `fetch(`+quote(s.url("oauth/userinfo"))+`, {headers: {authorization: "Bearer `+token+`"}}).then(r => String(r.status), e => e.name)`)
 		if status != "TypeError" {
 			t.Errorf("userinfo: %s", status)
@@ -186,4 +203,34 @@ func TestBrowserApplication(t *testing.T) {
 			t.Errorf("socket: %s", socket)
 		}
 	})
+}
+
+// TestSessionManagement (rule 40) is the same application on the site of the server, where a
+// frame of the server's has its cookies: it watches the session there, and looks after it
+// with prompt=none.
+func TestSessionManagement(t *testing.T) {
+	t.Parallel()
+	testenv.NeedChromium(t)
+	testenv.NeedPackages(t, ".", "oidc-client-ts")
+	settings := &appSettings{Monitor: true}
+	app := strings.Replace(startApp(t, settings).URL, "127.0.0.1", "localhost", 1)
+	s := startServer(t, []object{{
+		"url": app + "/", "name": "Browser application", "client_id": "spa", "token_endpoint_auth_method": "none", "trusted": true,
+		"redirect_uris": []string{app + "/", app + "/silent"}, "origins": []string{app}, "grant_types": []string{"authorization_code"},
+	}})
+	settings.Issuer = s.issuer
+	page := newTab(t, s)
+	page.signInTo(app, "cleo", false)
+
+	// Without a refresh token the library asks in a frame.
+	const profile = `JSON.stringify([app.user.profile.sub, app.user.profile.sid, app.user.profile.auth_time])`
+	first := get[string](page, profile)
+	if again := get[string](page, `app.manager.signinSilent().then(user => (app.user = user, `+profile+`))`); again != first {
+		t.Errorf("renewed in a frame, the ID Token says %s, and said %s", again, first)
+	}
+	if n := get[int](page, `app.heard.length`); n != 0 {
+		t.Error("the application was told that the person has signed out, before they did")
+	}
+	page.another().signOut()
+	page.hear("frame", "signedOut")
 }

@@ -1,7 +1,7 @@
 // An application without a server, as its authors would write it with oidc-client-ts. Tests
 // look at window.app.
 
-const { issuer } = await (await fetch("/settings.json")).json()
+const { issuer, monitor } = await (await fetch("/settings.json")).json()
 
 const manager = new oidc.UserManager({
   authority: issuer,
@@ -11,6 +11,9 @@ const manager = new oidc.UserManager({
   scope: "openid profile session_events",
   loadUserInfo: true,
   automaticSilentRenew: false,
+  silent_redirect_uri: location.origin + "/silent",
+  monitorSession: monitor,
+  checkSessionIntervalInSeconds: 1,
   userStore: new oidc.WebStorageStateStore({ store: localStorage }),
 })
 
@@ -45,8 +48,12 @@ app.stream = async () => {
 // userinfo is the status that the userinfo endpoint has for an access token.
 app.userinfo = async token => (await fetch(issuer + "/oauth/userinfo", { headers: { authorization: "Bearer " + token } })).status
 
+manager.events.addUserSignedOut(() => note("frame", "signedOut", null))
+
 try {
-  if (location.pathname === "/bye") {
+  if (location.pathname === "/silent") {
+    await manager.signinSilentCallback()
+  } else if (location.pathname === "/bye") {
     app.signedOut = await manager.signoutCallback()
   } else if (new URLSearchParams(location.search).has("state")) {
     app.user = await manager.signinCallback()
