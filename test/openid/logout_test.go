@@ -95,6 +95,18 @@ func (p *person) listen(kind string, cookies bool) *listener {
 	return l
 }
 
+// authenticate makes the socket hear what a client with an access token may.
+func (l *listener) authenticate(tokens *oauth2.Token) {
+	l.t.Helper()
+	message, err := json.Marshal(object{"type": "authenticate", "token": tokens.AccessToken})
+	if err == nil {
+		err = l.conn.Write(l.t.Context(), websocket.MessageText, message)
+	}
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
 // await waits until the socket hears something, and returns when it did.
 func (l *listener) await(kind string) time.Time {
 	l.t.Helper()
@@ -201,13 +213,7 @@ func TestLogoutReachesEverything(t *testing.T) {
 
 			page, socket := p.listen("the browser's socket", true), p.listen("the client's socket", false)
 			page.await("loggedIn")
-			message, err := json.Marshal(object{"type": "authenticate", "token": tokens.AccessToken})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := socket.conn.Write(t.Context(), websocket.MessageText, message); err != nil {
-				t.Fatal(err)
-			}
+			socket.authenticate(tokens)
 			socket.await("loggedIn")
 			if err := web.userinfo(tokens); err != nil {
 				t.Fatalf("userinfo before: %v", err)
@@ -281,4 +287,46 @@ func (c *goClient) refresh(tokens *oauth2.Token) string {
 		c.t.Fatal(err)
 	}
 	return ""
+}
+
+// TestDisconnectReachesTheApplication: who takes back on the account page what they have
+// allowed an application stays signed in, and the application has nothing any more, whatever
+// it was given. It has to ask again.
+func TestDisconnectReachesTheApplication(t *testing.T) {
+	s := startServer(t, []object{{"url": "https://client.example/", "name": "Client", "client_id": "client", "client_secret": secret, "redirect_uris": []string{callback}}})
+	p := newPerson(t, s, "ada")
+	client := newGoClient(t, s, "client", oidc.ScopeOpenID, "session_events", oidc.ScopeOfflineAccess)
+	tokens, _ := client.signIn(p)
+	page, socket := p.listen("the browser's socket", true), p.listen("the client's socket", false)
+	page.await("loggedIn")
+	socket.authenticate(tokens)
+	socket.await("loggedIn")
+	_, on := p.visit(s.url("account"))
+
+	began := time.Now()
+	_, on = p.submit(on, "/account/applications/disconnect", nil)
+	if err := client.userinfo(tokens); !strings.HasPrefix(errorText(err), "401 ") {
+		t.Errorf("userinfo after: %v", err)
+	}
+	if code := client.refresh(tokens); code != "invalid_grant" {
+		t.Errorf("refreshing after: %q", code)
+	}
+	if took := socket.await("loggedOut").Sub(began); took > promptly {
+		t.Errorf("telling the client's socket took %v", took)
+	}
+	select {
+	case m := <-page.heard:
+		t.Errorf("the browser's own socket has heard %s", m.kind)
+	default:
+	}
+	if on.at.Path != "/account" || strings.Contains(on.body, "applications/disconnect") {
+		t.Errorf("at %s, the application is still there, or the person is not:\n%s", on.at, on.body)
+	}
+	silent := client.config.AuthCodeURL("s", oauth2.SetAuthURLParam("prompt", "none"), oauth2.S256ChallengeOption(oauth2.GenerateVerifier()))
+	if to, _ := p.visit(silent); to == nil || to.Query().Get("error") != "consent_required" {
+		t.Errorf("prompt=none leads to %v", to)
+	}
+	if again, _ := client.signIn(p); client.userinfo(again) != nil {
+		t.Error("the application was allowed once more, and has nothing")
+	}
 }
