@@ -308,9 +308,15 @@ func openIDExchanges(o options, c *relyingParty) ([]measured, error) {
 	return []measured{redeemed, refreshed}, err
 }
 
+// userinfo asks who somebody is, as most applications do.
+func (c *relyingParty) userinfo(access string) error {
+	_, _, err := c.ask(fmt.Appendf(nil, "GET /oauth/userinfo HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", c.addr, access), "200")
+	return err
+}
+
 // rounds goes through n rounds, or as many as fit into d, on some connections at once, and
-// returns how many that were and how many a second.
-func (p *process) rounds(cookie string, n int64, d time.Duration) (int64, float64, error) {
+// returns how many that were and how many a second. after is what is done with the tokens.
+func (p *process) rounds(cookie string, n int64, d time.Duration, after func(*relyingParty, tokens) error) (int64, float64, error) {
 	var done atomic.Int64
 	var failed atomic.Pointer[error]
 	deadline, begin := time.Now().Add(d), time.Now()
@@ -321,7 +327,9 @@ func (p *process) rounds(cookie string, n int64, d time.Duration) (int64, float6
 			if err == nil {
 				defer c.conn.Close()
 				for err == nil && (n == 0 && time.Now().Before(deadline) || done.Load() < n) {
-					if _, err = c.round(); err == nil {
+					var t tokens
+					if t, err = c.round(); err == nil {
+						err = after(c, t)
 						done.Add(1)
 					}
 				}
@@ -354,13 +362,17 @@ func openIDRounds(o options, p *process, cookie string) ([]measured, error) {
 		func() (float64, error) {
 			return onAllCores(func() bool { return sign() && sign() }, o.seconds)
 		},
-		func() (float64, error) { _, rate, err := p.rounds(cookie, 0, o.seconds); return rate, err },
+		func() (float64, error) {
+			_, rate, err := p.rounds(cookie, 0, o.seconds, func(*relyingParty, tokens) error { return nil })
+			return rate, err
+		},
 	)
 	return []measured{{Name: fmt.Sprintf("authorize, code, tokens (%d cores)", runtime.GOMAXPROCS(0)), Value: own, Unit: "/s",
 		Ratio: own / b, Against: "two RS256 signatures on all cores", Bound: 0.85}}, err
 }
 
-// openIDMemory is by how much the memory of a new server has grown after many rounds.
+// openIDMemory is by how much the memory of a new server has grown after many rounds, each
+// with a look at userinfo, which fills its caches.
 func openIDMemory(o options) ([]measured, error) {
 	dir, err := setUpOpenID()
 	if err != nil {
@@ -380,10 +392,10 @@ func openIDMemory(o options) ([]measured, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, _, err := p.rounds(cookie, int64(o.flows), 0)
+	n, _, err := p.rounds(cookie, int64(o.flows), 0, func(c *relyingParty, t tokens) error { return c.userinfo(t.Access) })
 	if err != nil {
 		return nil, err
 	}
 	after, err := p.resident()
-	return []measured{{Name: fmt.Sprintf("resident memory after %d rounds, above the start", n), Value: float64(after-before) / (1 << 20), Unit: "MiB", Bound: 60, AtMost: true}}, err
+	return []measured{{Name: fmt.Sprintf("resident memory after %d rounds and userinfo, above the start", n), Value: float64(after-before) / (1 << 20), Unit: "MiB", Bound: 60, AtMost: true}}, err
 }
