@@ -86,27 +86,32 @@ func (p *Provider) asserted(ctx context.Context, form url.Values) (*Client, erro
 	case err != nil:
 		return nil, err
 	}
+	if err := p.spendAssertion(ctx, c, a, raw, refused); err != nil {
+		return nil, ofClient(c, err)
+	}
+	return c, nil
+}
+
+// spendAssertion checks that an assertion is of the client, for us, in time, and new.
+func (p *Provider) spendAssertion(ctx context.Context, c *Client, a *assertion, raw string, refused *Error) error {
 	switch err := p.verifyAssertion(ctx, c, a, raw); {
 	case errors.Is(err, errKeysAway):
-		return nil, invalidClient("The keys of the client cannot be had from its jwks_uri.")
+		return invalidClient("The keys of the client cannot be had from its jwks_uri.")
 	case errors.Is(err, errNoKey), errors.Is(err, errNotJWS):
-		return nil, refused
+		return refused
 	case err != nil:
-		return nil, err
+		return err
 	}
 	// From here on it is the client that hears what is wrong.
 	expires, err := p.checkAssertion(c, a)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	fresh, err := p.remember(ctx, "assertion", c.ClientID, a.ID, expires)
-	switch {
-	case err != nil:
-		return nil, err
-	case !fresh:
-		return nil, invalidClient("The client_assertion was used before.")
+	if err == nil && !fresh {
+		return invalidClient("The client_assertion was used before.")
 	}
-	return c, nil
+	return err
 }
 
 // verifyAssertion checks the signature in the way that the client is registered for, and

@@ -249,7 +249,7 @@ func (p *Provider) interaction(ctx context.Context, id string) (interaction, err
 		return i, err
 	}
 	if uri, ok := i.Request.client.redirectURI(i.Request.GivenURI); !ok || uri != i.Request.RedirectURI {
-		return i, &requestError{err: invalidRequest("The redirect_uri is not one that this client has registered any more.")}
+		return i, &requestError{client: i.Client, err: invalidRequest("The redirect_uri is not one that this client has registered any more.")}
 	}
 	return i, nil
 }
@@ -270,12 +270,15 @@ func (p *Provider) stepOf(err error) (Step, error) {
 	case !ok:
 		return Step{}, err
 	case e.to == nil:
+		p.refused(PathAuthorize, e.client, e.err)
 		return Step{Refuse: e.err}, nil
 	}
 	return p.told(e.to, e.err)
 }
 
+// told is the step that tells the client of an error.
 func (p *Provider) told(r *request, e *Error) (Step, error) {
+	p.refused(PathAuthorize, r.client.ClientID, e)
 	a, err := p.refuse(r, e)
 	return Step{Answer: &a}, err
 }
@@ -412,6 +415,9 @@ func (p *Provider) issue(ctx context.Context, r *request, who *Person, subject s
 	}
 	if _, err := p.grants.Insert(ctx, g.ID, *g); err != nil {
 		return nil, err
+	}
+	if r.hasType("token") {
+		p.o.Issued(r.client.label(), grantImplicit)
 	}
 	return parameters, nil
 }

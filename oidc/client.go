@@ -28,6 +28,7 @@ type Client struct {
 	// Registered: it is in the store, not in applications.json.
 	Registered bool
 
+	self bool     // it has registered itself
 	keys jwk.Set  // of JWKS; nil when there are none
 	more []string // secrets in plain text beside ClientSecret, while it is replaced
 }
@@ -364,6 +365,15 @@ func grantsOf(responseTypes []string) []string {
 }
 
 func (c *Client) allows(grant string) bool { return slices.Contains(c.GrantTypes, grant) }
+
+// label names the client in metrics. Those that have registered themselves are one there: who
+// may register could make any number of names.
+func (c *Client) label() string {
+	if c.self {
+		return selfRegistered
+	}
+	return c.ClientID
+}
 
 // public clients cannot keep a secret (RFC 6749, 2.1).
 func (c *Client) public() bool { return c.TokenEndpointAuthMethod == authNone }

@@ -69,7 +69,7 @@ func (p *Provider) authenticate(ctx context.Context, r *http.Request, form url.V
 	case err != nil:
 		return nil, err
 	case c.TokenEndpointAuthMethod != used, used != authNone && !c.hasSecret(secret):
-		return nil, refused()
+		return nil, ofClient(c, refused())
 	}
 	return c, nil
 }

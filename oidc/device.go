@@ -77,12 +77,7 @@ type deviceAnswer struct {
 
 // Device serves the device authorization endpoint (RFC 8628, 3.1).
 func (p *Provider) Device() http.HandlerFunc {
-	return p.endpoint(func(r *http.Request, form url.Values) (any, error) {
-		ctx := r.Context()
-		c, err := p.authenticate(ctx, r, form)
-		if err != nil {
-			return nil, err
-		}
+	return p.endpoint(http.StatusOK, func(ctx context.Context, c *Client, r *http.Request, form url.Values) (any, error) {
 		if !c.allows(grantDevice) {
 			return nil, fail("unauthorized_client", "This client is not registered for devices.")
 		}

@@ -1,14 +1,16 @@
 package oidc
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
-	"log/slog"
 	"maps"
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -17,20 +19,68 @@ const maxForm = 64 << 10
 
 const formType = "application/x-www-form-urlencoded"
 
-// endpoint makes a handler of what returns the value to answer, as JSON that is not kept
-// anywhere, or an error of the protocol.
-func (p *Provider) endpoint(handle func(r *http.Request, form url.Values) (any, error)) http.HandlerFunc {
+// endpoint makes a handler for clients, which are authenticated first, of what returns the
+// value to answer, as JSON that is not kept anywhere, or an error of the protocol.
+func (p *Provider) endpoint(status int, handle func(ctx context.Context, c *Client, r *http.Request, form url.Values) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		form, err := readForm(r)
+		var c *Client
+		if err == nil {
+			c, err = p.authenticate(r.Context(), r, form)
+		}
 		var value any
 		if err == nil {
-			value, err = handle(r, form)
+			value, err = handle(r.Context(), c, r, form)
+			err = ofClient(c, err)
 		}
 		if err != nil {
 			p.fail(w, r, err)
 			return
 		}
-		writeJSON(w, http.StatusOK, value)
+		if signed, ok := value.(signedAnswer); ok {
+			w.Header().Set("Content-Type", signed.mediaType)
+			w.Header().Set("Cache-Control", "no-store")
+			w.WriteHeader(status)
+			_, _ = w.Write([]byte(signed.jwt))
+			return
+		}
+		writeJSON(w, status, value)
+	}
+}
+
+// signedAnswer is an answer that is a JWT.
+type signedAnswer struct{ mediaType, jwt string }
+
+// clientError is an error of which it is known whose it is: a client that has
+// authenticated, or has failed to.
+type clientError struct {
+	client string
+	err    error
+}
+
+func (e clientError) Error() string { return e.err.Error() }
+func (e clientError) Unwrap() error { return e.err }
+
+func ofClient(c *Client, err error) error {
+	if err == nil {
+		return nil
+	}
+	return clientError{c.ClientID, err}
+}
+
+// routine are errors that come of nothing being wrong.
+var routine = []string{"authorization_pending", "slow_down", "use_dpop_nonce", "access_denied", "login_required", "consent_required", "account_selection_required"}
+
+// refused counts an error that a client, or a person, is answered with, and says in the log
+// what the developer of the client will ask about. Whatever names no client of ours is
+// counted only: there is no end of it.
+func (p *Provider) refused(endpoint, client string, e *Error) {
+	if e.Code == "" {
+		return // no token was brought
+	}
+	p.o.Refused(endpoint, e.Code)
+	if client != "" && e.status() < 500 && !slices.Contains(routine, e.Code) {
+		p.o.Log.Info("client refused", "endpoint", endpoint, "client_id", client, "error", e.Code, "description", e.Description)
 	}
 }
 
@@ -58,11 +108,21 @@ func readForm(r *http.Request) (url.Values, error) {
 	return form, single(form)
 }
 
+// endpointOf names an endpoint in metrics: that of registration without the client_id.
+func endpointOf(r *http.Request) string {
+	if strings.HasPrefix(r.URL.Path, PathRegister) {
+		return PathRegister
+	}
+	return strings.TrimSuffix(r.URL.Path, "/")
+}
+
 // fail answers with an error (RFC 6749, 5.2).
 func (p *Provider) fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := asError(err)
+	known, _ := errors.AsType[clientError](err)
+	p.refused(endpointOf(r), known.client, e)
 	if e.status() >= 500 {
-		p.o.Log.Log(r.Context(), slog.LevelError, "OAuth endpoint failed", "path", r.URL.Path, "err", err)
+		p.o.Log.ErrorContext(r.Context(), "OAuth endpoint failed", "path", r.URL.Path, "client_id", known.client, "err", err)
 	}
 	if errors.As(err, new(basicError)) {
 		w.Header().Set("WWW-Authenticate", `Basic realm="login-server"`)

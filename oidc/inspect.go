@@ -121,33 +121,15 @@ const typeIntrospection = "token-introspection+jwt"
 // Introspect serves the introspection endpoint (RFC 7662). The answer is a JWT for clients
 // that have registered for one or ask for it (RFC 9701).
 func (p *Provider) Introspect() http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		form, err := readForm(r)
-		var c *Client
-		if err == nil {
-			c, err = p.authenticate(r.Context(), r, form)
-		}
-		var answer any
-		if err == nil {
-			answer, err = p.introspect(r.Context(), c, form)
-		}
+	return p.endpoint(http.StatusOK, func(ctx context.Context, c *Client, r *http.Request, form url.Values) (any, error) {
+		answer, err := p.introspect(ctx, c, form)
 		asked := strings.Contains(r.Header.Get("Accept"), "application/"+typeIntrospection)
-		if err == nil && !asked && c.IntrospectionSignedResponseAlg == "" {
-			writeJSON(w, http.StatusOK, answer)
-			return
+		if err != nil || !asked && c.IntrospectionSignedResponseAlg == "" {
+			return answer, err
 		}
-		var signed string
-		if err == nil {
-			signed, err = p.signIntrospection(c, answer)
-		}
-		if err != nil {
-			p.fail(w, r, err)
-			return
-		}
-		w.Header().Set("Content-Type", "application/"+typeIntrospection)
-		w.Header().Set("Cache-Control", "no-store")
-		_, _ = w.Write([]byte(signed))
-	}
+		signed, err := p.signIntrospection(c, answer)
+		return signedAnswer{"application/" + typeIntrospection, signed}, err
+	})
 }
 
 func (p *Provider) signIntrospection(c *Client, answer any) (string, error) {
@@ -261,12 +243,7 @@ func (p *Provider) older(ctx context.Context, token string) (any, error) {
 
 // Revoke serves the revocation endpoint (RFC 7009). What is unknown counts as revoked.
 func (p *Provider) Revoke() http.HandlerFunc {
-	return p.endpoint(func(r *http.Request, form url.Values) (any, error) {
-		ctx := r.Context()
-		c, err := p.authenticate(ctx, r, form)
-		if err != nil {
-			return nil, err
-		}
+	return p.endpoint(http.StatusOK, func(ctx context.Context, c *Client, _ *http.Request, form url.Values) (any, error) {
 		token := form.Get("token")
 		if token == "" {
 			return nil, invalidRequest("The token is missing.")

@@ -52,6 +52,12 @@ type Options struct {
 	// it; nil is allowed.
 	Changed func(session string)
 
+	// Issued is told of each answer with an access token: to which client, and by which grant
+	// type. Refused is told of errors: at which endpoint, and which code. Both are for metrics;
+	// nil is allowed.
+	Issued  func(client, grantType string)
+	Refused func(endpoint, code string)
+
 	// Limit counts a request that leaves a document here and comes from somebody who has proved
 	// nothing: a public client. An error refuses it; nil is no limit.
 	Limit func(r *http.Request) error
@@ -136,6 +142,12 @@ func New(ctx context.Context, apps []config.Application, o Options) (*Provider, 
 	}
 	if o.Logouts == nil {
 		o.Logouts = NewLogouts(o.Store, o.Clock, o.Log)
+	}
+	if o.Issued == nil {
+		o.Issued = func(string, string) {}
+	}
+	if o.Refused == nil {
+		o.Refused = func(string, string) {}
 	}
 	if o.Changed == nil {
 		o.Changed = func(string) {}

@@ -43,29 +43,17 @@ func (q pushed) index() store.Index {
 
 // Push serves the pushed authorization request endpoint (RFC 9126, 2).
 func (p *Provider) Push() http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		form, err := readForm(r)
-		var uri string
-		if err == nil {
-			uri, err = p.push(r, form)
-		}
-		if err != nil {
-			p.fail(w, r, err)
-			return
-		}
-		writeJSON(w, http.StatusCreated, struct {
+	return p.endpoint(http.StatusCreated, func(ctx context.Context, c *Client, r *http.Request, form url.Values) (any, error) {
+		uri, err := p.push(ctx, c, r, form)
+		return struct {
 			RequestURI string `json:"request_uri"`
 			ExpiresIn  int64  `json:"expires_in"`
-		}{uri, int64(pushedLife / time.Second)})
-	}
+		}{uri, int64(pushedLife / time.Second)}, err
+	})
 }
 
-func (p *Provider) push(r *http.Request, form url.Values) (string, error) {
-	ctx := r.Context()
-	c, err := p.authenticate(ctx, r, form)
-	if err != nil {
-		return "", err
-	}
+// push keeps a request of a client and returns its request_uri.
+func (p *Provider) push(ctx context.Context, c *Client, r *http.Request, form url.Values) (string, error) {
 	if form.Get("client_id") == "" {
 		form.Set("client_id", c.ClientID) // it was in the header, or is the iss of the assertion
 	}
@@ -139,7 +127,7 @@ func (p *Provider) expand(ctx context.Context, values url.Values) (url.Values, p
 func (p *Provider) errorTo(c *Client, values url.Values, e *Error) error {
 	r, err := p.addressed(c, values)
 	if err != nil {
-		return &requestError{err: e}
+		return &requestError{client: c.ClientID, err: e}
 	}
 	return &requestError{err: e, to: r}
 }

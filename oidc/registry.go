@@ -105,7 +105,7 @@ func (s storedClient) client(now time.Time, keys [][]byte, legacy bool) (*Client
 	if len(plain) > 1 {
 		c.more = plain[1:]
 	}
-	c.Registered = true
+	c.Registered, c.self = true, s.Self
 	return c, bad
 }
 

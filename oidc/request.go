@@ -61,6 +61,8 @@ type requestError struct {
 	err *Error
 	// to is the request as far as it is known; nil: the person is told.
 	to *request
+	// client whose request it is, for the log; empty if that is not known.
+	client string
 }
 
 func (e *requestError) Error() string { return e.err.Error() }
@@ -100,7 +102,7 @@ func (p *Provider) clientOf(ctx context.Context, values url.Values) (*Client, er
 		return nil, err
 	}
 	if !c.allows(grantCode) && !c.allows(grantImplicit) {
-		return nil, &requestError{err: fail("unauthorized_client", "This client does not send people here to sign in.")}
+		return nil, &requestError{client: c.ClientID, err: fail("unauthorized_client", "This client does not send people here to sign in.")}
 	}
 	return c, nil
 }
@@ -110,11 +112,11 @@ func (p *Provider) clientOf(ctx context.Context, values url.Values) (*Client, er
 // the client, in the way that it has asked for.
 func (p *Provider) addressed(c *Client, values url.Values) (*request, error) {
 	if len(values["redirect_uri"]) > 1 {
-		return nil, &requestError{err: invalidRequest("The parameter redirect_uri is given more than once.")}
+		return nil, &requestError{client: c.ClientID, err: invalidRequest("The parameter redirect_uri is given more than once.")}
 	}
 	uri, ok := c.redirectURI(values.Get("redirect_uri"))
 	if !ok {
-		return nil, &requestError{err: invalidRequest("The redirect_uri is not one that this client has registered.")}
+		return nil, &requestError{client: c.ClientID, err: invalidRequest("The redirect_uri is not one that this client has registered.")}
 	}
 	r := &request{client: c, GivenURI: values.Get("redirect_uri"), RedirectURI: uri}
 	if state := values["state"]; len(state) == 1 && isText(state[0]) {

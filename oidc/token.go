@@ -26,12 +26,7 @@ type tokenAnswer struct {
 
 // Token serves the token endpoint.
 func (p *Provider) Token() http.HandlerFunc {
-	return p.endpoint(func(r *http.Request, form url.Values) (any, error) {
-		ctx := r.Context()
-		c, err := p.authenticate(ctx, r, form)
-		if err != nil {
-			return nil, err
-		}
+	return p.endpoint(http.StatusOK, func(ctx context.Context, c *Client, r *http.Request, form url.Values) (any, error) {
 		grantType := form.Get("grant_type")
 		redeem, known := map[string]func(context.Context, *Client, *http.Request, url.Values) (*tokenAnswer, error){
 			grantCode: p.redeemCode, grantRefresh: p.refresh, grantCredentials: p.clientCredentials,
@@ -45,7 +40,12 @@ func (p *Provider) Token() http.HandlerFunc {
 		case !c.allows(grantType):
 			return nil, fail("unauthorized_client", "This client is not registered for this grant_type.")
 		}
-		return redeem(ctx, c, r, form)
+		answer, err := redeem(ctx, c, r, form)
+		if err != nil {
+			return nil, err
+		}
+		p.o.Issued(c.label(), grantType)
+		return answer, nil
 	})
 }
 

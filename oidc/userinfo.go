@@ -114,6 +114,7 @@ func (p *Provider) refuseBearer(w http.ResponseWriter, r *http.Request, err erro
 		p.fail(w, r, err)
 		return
 	}
+	p.refused(endpointOf(r), "", e)
 	addChallenges(w.Header(), r, err)
 	announceNonce(w.Header(), err)
 	if e.Code == "" {

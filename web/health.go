@@ -46,6 +46,8 @@ type metrics struct {
 	requests [len(classes)]prometheus.Counter // by class of status
 	duration prometheus.Histogram
 	logins   *prometheus.CounterVec
+	tokens   *prometheus.CounterVec // of the OpenID Provider, and its errors
+	refusals *prometheus.CounterVec
 }
 
 func (s *Server) newMetrics() metrics {
@@ -61,13 +63,19 @@ func (s *Server) newMetrics() metrics {
 		logins: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "login_server_logins_total", Help: "Attempts to sign in, by provider and result: ok, refused or failed.",
 		}, []string{"provider", "result"}),
+		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "login_server_tokens_total", Help: "Answers with an access token, by client and grant type; implicit are those of the authorization endpoint.",
+		}, []string{"client", "grant_type"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "login_server_oauth_errors_total", Help: "Errors that clients were answered with, by endpoint and code.",
+		}, []string{"endpoint", "error"}),
 	}
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "login_server_" + name, Help: help}, value)
 	}
 	registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		requests, m.duration, m.logins,
+		requests, m.duration, m.logins, m.tokens, m.refusals,
 		gauge("sockets", "Open WebSockets.", func() float64 { return float64(s.hub.Stats().Sockets) }),
 		gauge("socket_sessions", "Sessions with open WebSockets.", func() float64 { return float64(s.hub.Stats().Sessions) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "login_server_sockets_dropped_total", Help: "WebSockets dropped because they did not keep up."},

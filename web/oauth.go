@@ -41,6 +41,8 @@ func (s *Server) newOpenID() (*oidc.Provider, error) {
 			Loopback: !cfg.Production(), Trusted: oidc.Addresses(cfg.Applications), Version: s.Version,
 		}),
 		Limit:       s.limitPublic,
+		Issued:      func(client, grantType string) { s.metrics.tokens.WithLabelValues(client, grantType).Inc() },
+		Refused:     func(endpoint, code string) { s.metrics.refusals.WithLabelValues(endpoint, code).Inc() },
 		Changed:     func(session string) { s.Bus.Publish(events.Hint{Session: session}) },
 		RefreshKeys: keys, Clock: s.Clock, Log: s.Log, Logouts: s.Logouts, Locales: locales, LegacyFlows: cfg.LegacyFlows,
 		Registration: cfg.ClientRegistration, RegistrationLimit: cfg.ClientRegistrationLimit,

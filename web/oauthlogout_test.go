@@ -235,6 +235,23 @@ func TestBrowserState(t *testing.T) {
 	}
 }
 
+// What clients are given and refused is among the metrics, by names of which there are few.
+func TestTokenMetrics(t *testing.T) {
+	s := newServer(t, applications(logoutApplications), env("METRICS_TOKEN", "0123456789abcdef"))
+	b := s.browser()
+	b.login("alpha", "ada")
+	b.idToken("app")
+	form := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
+	b.send("POST", "oauth/token", form, "grant_type=refresh_token&client_id=nobody-we-know").want(401)
+	b.send("POST", "oauth/token/", form, "grant_type=refresh_token&client_id=nobody-we-know")
+	b.open("oauth/authorize?client_id=app&redirect_uri=https://elsewhere.example/").want(400)
+	s.browser().send("GET", "metrics", headers("Authorization", "Bearer 0123456789abcdef"), "").
+		want(200, `login_server_tokens_total{client="app",grant_type="authorization_code"} 1`,
+			`login_server_oauth_errors_total{endpoint="/oauth/token",error="invalid_client"} 2`,
+			`login_server_oauth_errors_total{endpoint="/oauth/authorize",error="invalid_request"} 1`).
+		wantNot("nobody-we-know", "elsewhere")
+}
+
 // The numbers of logout tokens are among the metrics.
 func TestLogoutMetrics(t *testing.T) {
 	s := newServer(t, env("METRICS_TOKEN", "0123456789abcdef"))
