@@ -555,11 +555,17 @@ func (c *Client) plainSecrets() []string {
 func (c *Client) hasSecret(secret string) bool {
 	sum := sha256.Sum256([]byte(secret))
 	match := 0
-	hashes := slices.Clone(c.ClientSecretHash)
-	for _, s := range c.plainSecrets() {
-		hashes = append(hashes, hashClientSecret(s))
+	compare := func(known string) {
+		want := sha256.Sum256([]byte(known))
+		match |= subtle.ConstantTimeCompare(sum[:], want[:])
 	}
-	for _, h := range hashes {
+	if c.ClientSecret != "" {
+		compare(c.ClientSecret)
+		for _, s := range c.more {
+			compare(s)
+		}
+	}
+	for _, h := range c.ClientSecretHash {
 		if want, err := decodeHash(h); err == nil {
 			match |= subtle.ConstantTimeCompare(sum[:], want)
 		}

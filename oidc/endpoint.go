@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -90,11 +91,12 @@ func readForm(r *http.Request) (url.Values, error) {
 	if err != nil || kind != formType {
 		return nil, invalidRequest("The body is not application/x-www-form-urlencoded.")
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxForm+1))
-	if err != nil || len(body) > maxForm {
+	var body bytes.Buffer
+	body.Grow(int(min(max(r.ContentLength, 0), 4<<10)) + bytes.MinRead)
+	if _, err := body.ReadFrom(io.LimitReader(r.Body, maxForm+1)); err != nil || body.Len() > maxForm {
 		return nil, &Error{Code: "invalid_request", Description: "The request is too large.", Status: http.StatusRequestEntityTooLarge}
 	}
-	form, err := url.ParseQuery(string(body))
+	form, err := url.ParseQuery(body.String())
 	if err != nil {
 		return nil, invalidRequest("The body cannot be read.")
 	}
@@ -134,6 +136,9 @@ func (p *Provider) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}{e.Code, e.Description})
 }
 
+// Values of headers that nearly every answer has; nobody changes them.
+var typeJSON, noStore = []string{"application/json"}, []string{"no-store"}
+
 func writeJSON(w http.ResponseWriter, status int, value any) {
 	body, err := json.Marshal(value)
 	if err != nil {
@@ -141,8 +146,7 @@ func writeJSON(w http.ResponseWriter, status int, value any) {
 		return
 	}
 	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
+	h["Content-Type"], h["Cache-Control"] = typeJSON, noStore
 	w.WriteHeader(status)
 	_, _ = w.Write(body)
 }

@@ -144,6 +144,9 @@ func (p *Provider) signIntrospection(c *Client, answer any) (string, error) {
 	return p.o.Tokens.SignJWT(alg, typeIntrospection, payload)
 }
 
+// inactive is the answer about what is no token, or none that the client is to know of.
+var inactive = map[string]bool{"active": false}
+
 // introspect is the answer about a token for a client.
 func (p *Provider) introspect(ctx context.Context, c *Client, form url.Values) (any, error) {
 	if c.public() {
@@ -153,7 +156,6 @@ func (p *Provider) introspect(ctx context.Context, c *Client, form url.Values) (
 	if token == "" {
 		return nil, invalidRequest("The token is missing.")
 	}
-	inactive := map[string]bool{"active": false}
 	a, err := p.inspect(ctx, token)
 	if errors.Is(err, errNoToken) {
 		return p.introspectOther(ctx, c, token)
@@ -182,7 +184,6 @@ func (c *Client) is(aud string) bool {
 // introspectOther answers for refresh tokens of the client itself, and for the tokens of
 // GET /token; all else is inactive.
 func (p *Provider) introspectOther(ctx context.Context, c *Client, token string) (any, error) {
-	inactive := map[string]bool{"active": false}
 	if len(token) > maxToken {
 		return inactive, nil
 	}

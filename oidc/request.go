@@ -47,10 +47,15 @@ type request struct {
 // single checks that no parameter is given twice (RFC 6749, 3.1). resource may be
 // repeated (RFC 8707, 2), and so may audience (RFC 8693, 2.1).
 func single(values url.Values) error {
-	for _, name := range slices.Sorted(maps.Keys(values)) {
-		if len(values[name]) > 1 && name != "resource" && name != "audience" {
-			return invalidRequest("The parameter %.40s is given more than once.", name)
+	twice, found := "", false
+	for name, given := range values {
+		// Of several always the same one is named.
+		if len(given) > 1 && name != "resource" && name != "audience" && (!found || name < twice) {
+			twice, found = name, true
 		}
+	}
+	if found {
+		return invalidRequest("The parameter %.40s is given more than once.", twice)
 	}
 	return nil
 }

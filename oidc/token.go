@@ -26,12 +26,13 @@ type tokenAnswer struct {
 
 // Token serves the token endpoint.
 func (p *Provider) Token() http.HandlerFunc {
+	grants := map[string]func(context.Context, *Client, *http.Request, url.Values) (*tokenAnswer, error){
+		grantCode: p.redeemCode, grantRefresh: p.refresh, grantCredentials: p.clientCredentials,
+		grantDevice: p.redeemDevice, grantExchange: p.exchange,
+	}
 	return p.endpoint(http.StatusOK, func(ctx context.Context, c *Client, r *http.Request, form url.Values) (any, error) {
 		grantType := form.Get("grant_type")
-		redeem, known := map[string]func(context.Context, *Client, *http.Request, url.Values) (*tokenAnswer, error){
-			grantCode: p.redeemCode, grantRefresh: p.refresh, grantCredentials: p.clientCredentials,
-			grantDevice: p.redeemDevice, grantExchange: p.exchange,
-		}[grantType]
+		redeem, known := grants[grantType]
 		switch {
 		case grantType == "":
 			return nil, invalidRequest("The grant_type is missing.")
