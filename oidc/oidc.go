@@ -82,6 +82,9 @@ const (
 	codeLife = time.Minute // RFC 6749, 4.1.2 allows ten; FAPI 2.0 one
 	// interactionLife is how long somebody may take to sign in and consent.
 	interactionLife = time.Hour
+	// grantsInMemory is how many grants, and claims of access tokens, are kept in memory: what
+	// is asked for within seconds. With their garbage they take some 5 KiB each.
+	grantsInMemory = 5000
 	// grace is how long a refresh token that has been replaced still gives its successor.
 	grace = time.Minute
 )
@@ -156,13 +159,13 @@ func New(ctx context.Context, apps []config.Application, o Options) (*Provider, 
 		o:        o,
 		logouts:  o.Logouts,
 		grants:   store.NewCollection(o.Store, "grant", grant.index),
-		cache:    store.NewCache[store.Item[grant]](100_000, 5*time.Second, o.Clock.Now),
+		cache:    store.NewCache[store.Item[grant]](grantsInMemory, 5*time.Second, o.Clock.Now),
 		pending:  store.NewCollection(o.Store, "authorization", interaction.index),
 		pushed:   store.NewCollection(o.Store, "pushed request", pushed.index),
 		consents: store.NewCollection(o.Store, "consent", consent.index),
 		origins:  store.NewCache[bool](10_000, 5*time.Second, o.Clock.Now),
 		devices:  store.NewCollection(o.Store, "device", device.index),
-		verified: store.NewCache[accessClaims](10_000, time.Minute, o.Clock.Now),
+		verified: store.NewCache[accessClaims](grantsInMemory, time.Minute, o.Clock.Now),
 		remote:   newRemoteKeys(o),
 		spent:    store.NewCollection(o.Store, "spent", spent.index),
 		proofs:   usedProofs{now: o.Clock.Now},
