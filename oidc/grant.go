@@ -281,10 +281,7 @@ func (p *Provider) change(ctx context.Context, id string, change func(*grant) er
 // revoke ends a grant and with it all tokens of it. It stays for a while, so that who
 // comes with one of them is recognized.
 func (p *Provider) revoke(ctx context.Context, id string) error {
-	g, err := p.change(ctx, id, func(g *grant) error {
-		g.Revoked, g.Access, g.Denied = true, nil, nil
-		return nil
-	})
+	g, err := p.change(ctx, id, (*grant).revoke)
 	if errors.Is(err, errGone) {
 		return nil
 	}
@@ -292,6 +289,11 @@ func (p *Provider) revoke(ctx context.Context, id string) error {
 		p.o.Changed(g.Session)
 	}
 	return err
+}
+
+func (g *grant) revoke() error {
+	g.Revoked, g.Access, g.Denied = true, nil, nil
+	return nil
 }
 
 // tidy drops what has run out.

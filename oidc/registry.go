@@ -296,29 +296,43 @@ func (r *Registry) Remove(ctx context.Context, id string) (consents int, err err
 	if err := r.stored.Delete(ctx, id); err != nil {
 		return 0, noClient(err)
 	}
-	key := keyClient(id)
-	for item, err := range r.grants.All(ctx, store.Query{Key: key}) {
+	_, consents, err = r.Revoke(ctx, id)
+	return consents, err
+}
+
+// Revoke ends all that people have given a client, of the store or of applications.json:
+// grants, whose tokens end with them, and consents, so that it has to ask again. It returns
+// how many there were.
+func (r *Registry) Revoke(ctx context.Context, id string) (grants, consents int, err error) {
+	// Consents first: what was allowed to a device, and not yet fetched, is worth nothing
+	// without.
+	for item, err := range r.consents.All(ctx, store.Query{Key: keyClient(id)}) {
 		if err != nil {
-			return 0, err
+			return grants, consents, err
 		}
-		_, err := r.grants.Update(ctx, item.ID, func(g *grant) error { g.Revoked = true; return nil })
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return 0, err
+		if err := r.consents.Delete(ctx, item.ID); err != nil && !errors.Is(err, store.ErrNotFound) {
+			return grants, consents, err
 		}
+		consents++
+	}
+	for item, err := range r.grants.All(ctx, store.Query{Key: keyClient(id)}) {
+		if err != nil {
+			return grants, consents, err
+		}
+		if item.Value.Revoked {
+			continue
+		}
+		if _, err := r.grants.Update(ctx, item.ID, (*grant).revoke); errors.Is(err, store.ErrNotFound) {
+			continue
+		} else if err != nil {
+			return grants, consents, err
+		}
+		grants++
 		if r.changed != nil && item.Value.Session != "" {
 			r.changed(item.Value.Session)
 		}
 	}
-	for item, err := range r.consents.All(ctx, store.Query{Key: key}) {
-		if err != nil {
-			return consents, err
-		}
-		if err := r.consents.Delete(ctx, item.ID); err != nil && !errors.Is(err, store.ErrNotFound) {
-			return consents, err
-		}
-		consents++
-	}
-	return consents, nil
+	return grants, consents, nil
 }
 
 // initialToken lets somebody register clients (RFC 7591, 3).

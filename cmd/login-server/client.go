@@ -25,6 +25,7 @@ type clientCmd struct {
 	List   clientListCmd   `cmd:"" help:"List clients."`
 	Show   clientShowCmd   `cmd:"" help:"Show one client: its metadata, and since when its secrets are good."`
 	Secret clientSecretCmd `cmd:"" help:"Give a client a new secret."`
+	Revoke clientRevokeCmd `cmd:"" help:"End all tokens of a client, and take back what people have allowed it."`
 	Remove clientRemoveCmd `cmd:"" help:"Remove a client, its tokens and what people have allowed it."`
 	Token  clientTokenCmd  `cmd:"" help:"Tokens with which clients register themselves: add, list, remove."`
 }
@@ -435,6 +436,44 @@ func (c clientSecretCmd) Run(ctx context.Context, a *app) error {
 			old = "Those before it stay good for " + count(c.KeepOld, "hour") + "."
 		}
 		return a.done(map[string]string{"client_id": c.ClientID, "client_secret": secret}, "%s\nThe new secret of %s, not shown again. %s", secret, config.Printable(c.ClientID), old)
+	})
+}
+
+type clientRevokeCmd struct {
+	ClientID string `arg:"" help:"The client, as \"client list\" names it."`
+	Yes      bool   `short:"y" help:"Do not ask."`
+}
+
+// Help implements kong.HelpProvider.
+func (clientRevokeCmd) Help() string {
+	return `For a client whose tokens or secret have got into other hands, also one of applications.json. The client stays: give it another secret first, or it goes on with the old one. People sign in to it anew, and are asked again where they had been asked.
+
+Example:
+
+  login-server client revoke catalogue`
+}
+
+// Run implements the command.
+func (c clientRevokeCmd) Run(ctx context.Context, a *app) error {
+	return a.with(ctx, func(p *program) error {
+		app, ok := p.listedClient(c.ClientID)
+		name := cmp.Or(app.Name, app.ClientName)
+		if !ok {
+			e, err := p.registry().Get(ctx, c.ClientID)
+			if err != nil {
+				return p.noClient(c.ClientID, err)
+			}
+			name = e.Name
+		}
+		if err := a.confirm(ctx, c.Yes, fmt.Sprintf("End all tokens of %s (%s)? This cannot be undone", config.Quote(name), config.Printable(c.ClientID))); err != nil {
+			return err
+		}
+		grants, consents, err := p.registry().Revoke(ctx, c.ClientID)
+		if err != nil {
+			return err
+		}
+		return a.done(map[string]any{"revoked": c.ClientID, "grants": grants, "consents": consents},
+			"Ended %s of %s, and %s.", count(grants, "grant"), config.Quote(name), count(consents, "consent"))
 	})
 }
 
