@@ -10,9 +10,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/page"
-
+	"login-server/internal/testbrowser"
 	"login-server/internal/testenv"
 )
 
@@ -66,8 +64,8 @@ func (b *tab) inspect(what string, colours bool) {
 // that a second look in other colours can be short.
 func (b *tab) violations(colours bool) []violation {
 	b.t.Helper()
-	if ask[bool](b, "typeof axe === 'undefined'") {
-		if _, err := evaluate[any](b, axe.source+";undefined"); err != nil {
+	if testbrowser.Get[bool](b, "typeof axe === 'undefined'") {
+		if _, err := testbrowser.Evaluate[any](b, axe.source+";undefined"); err != nil {
 			b.t.Fatalf("load axe-core: %v", err)
 		}
 	}
@@ -75,7 +73,7 @@ func (b *tab) violations(colours bool) []violation {
 	if colours {
 		run = `{ type: "rule", values: ["color-contrast", "link-in-text-block"] }`
 	}
-	return ask[[]violation](b, `axe.run(document, { runOnly: `+run+`, resultTypes: ["violations"] }).then(({ violations }) =>
+	return testbrowser.Get[[]violation](b, `axe.run(document, { runOnly: `+run+`, resultTypes: ["violations"] }).then(({ violations }) =>
 		violations.map((v) => ({ id: v.id, help: v.help, nodes: v.nodes.map((n) => n.html + " " + n.failureSummary) })))`)
 }
 
@@ -83,31 +81,10 @@ func (b *tab) violations(colours bool) []violation {
 func (b *tab) accessible() {
 	b.t.Helper()
 	for _, dark := range []bool{false, true} {
-		b.dark(dark)
-		b.inspect(fmt.Sprintf("%s, dark %v", b.location(), dark), dark)
+		b.Dark(dark)
+		b.inspect(fmt.Sprintf("%s, dark %v", b.Location(), dark), dark)
 	}
-	b.dark(false)
-}
-
-// shot writes a picture of the whole page if pictures are wanted (SCREENSHOTS).
-func (b *tab) shot(name string) {
-	b.t.Helper()
-	dir := os.Getenv("SCREENSHOTS")
-	if dir == "" {
-		return
-	}
-	size := call(b, page.GetLayoutMetrics, cdp.Empty{}).CSSContentSize
-	beyond := true
-	picture := call(b, page.CaptureScreenshot, page.CaptureScreenshotParams{
-		CaptureBeyondViewport: &beyond,
-		Clip:                  &page.Viewport{Width: size.Width, Height: size.Height, Scale: 1},
-	})
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		b.t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, name+".png"), picture.Data, 0o644); err != nil {
-		b.t.Fatal(err)
-	}
+	b.Dark(false)
 }
 
 // galleryPages are the names of all pages in all states.
@@ -153,32 +130,32 @@ func (b *tab) gallery(s *server, name string) {
 	b.t.Helper()
 	b.visit(s.to("dev/gallery/" + name))
 	if strings.HasPrefix(name, "api") {
-		b.untilTrue(`document.querySelector("#log li:nth-child(4)")`)
+		b.UntilTrue(`document.querySelector("#log li:nth-child(4)")`)
 	}
 	for _, view := range []struct {
 		name          string
 		width, height int64
 		mobile        bool
 	}{{"desktop", 1280, 800, false}, {"phone", 390, 844, true}} {
-		b.size(view.width, view.height, view.mobile)
+		b.Size(view.width, view.height, view.mobile)
 		for _, dark := range []bool{false, true} {
-			b.dark(dark)
+			b.Dark(dark)
 			colours := "light"
 			if dark {
 				colours = "dark"
 			}
 			label := name + "-" + view.name + "-" + colours
 			b.inspect(label, dark)
-			b.shot(label)
+			b.Shot(label)
 		}
-		b.dark(false)
+		b.Dark(false)
 		b.fits(name)
 	}
-	b.size(320, 640, true)
+	b.Size(320, 640, true)
 	b.fits(name)
-	b.size(1280, 800, false)
+	b.Size(1280, 800, false)
 	b.reachable(name)
-	for _, p := range b.complaints() {
+	for _, p := range b.Complaints() {
 		b.t.Errorf("%s: console: %s", name, p)
 	}
 }
@@ -187,7 +164,7 @@ func (b *tab) gallery(s *server, name string) {
 func (b *tab) fits(name string) {
 	b.t.Helper()
 	if over := b.beyond(); len(over) > 0 {
-		width := ask[int](b, "document.documentElement.clientWidth")
+		width := testbrowser.Get[int](b, "document.documentElement.clientWidth")
 		b.t.Errorf("%s overflows a window of %d pixels:\n\t%s", name, width, strings.Join(over, "\n\t"))
 	}
 }
@@ -195,7 +172,7 @@ func (b *tab) fits(name string) {
 // beyond are the elements that one has to scroll sideways to see.
 func (b *tab) beyond() []string {
 	b.t.Helper()
-	return ask[[]string](b, `(() => {
+	return testbrowser.Get[[]string](b, `(() => {
 		const width = document.documentElement.clientWidth;
 		if (document.documentElement.scrollWidth <= width) return [];
 		return [...document.querySelectorAll("body *")].filter((e) => e.getBoundingClientRect().right > width + 0.5).map((e) => e.outerHTML.slice(0, 120));
@@ -206,17 +183,17 @@ func (b *tab) beyond() []string {
 // reached in the order of the page, and shows that it has the focus.
 func (b *tab) reachable(name string) {
 	b.t.Helper()
-	total := ask[int](b, `(() => {
+	total := testbrowser.Get[int](b, `(() => {
 		document.activeElement?.blur();
 		getSelection().removeAllRanges();
 		window.focusable = [...document.querySelectorAll("a[href], button, input:not([type=hidden]), textarea, summary, [tabindex='0']")].filter((e) => e.getClientRects().length && !e.disabled);
 		return focusable.length;
 	})()`)
 	// The walk starts where the page starts, whatever has had the focus.
-	ask[any](b, `(() => { const a = document.createElement("span"); a.tabIndex = -1; document.body.prepend(a); a.focus(); a.remove(); })()`)
+	testbrowser.Get[any](b, `(() => { const a = document.createElement("span"); a.tabIndex = -1; document.body.prepend(a); a.focus(); a.remove(); })()`)
 	for i := range total {
 		b.press("Tab", 9)
-		at := ask[struct {
+		at := testbrowser.Get[struct {
 			Index   int
 			What    string
 			Visible bool
@@ -255,7 +232,7 @@ func TestInspection(t *testing.T) {
 	if len(b.beyond()) == 0 {
 		t.Error("a picture that is too wide is not found")
 	}
-	if p := b.complaints(); len(p) != 1 {
+	if p := b.Complaints(); len(p) != 1 {
 		t.Errorf("the console said %v, want one complaint", p)
 	}
 }
@@ -268,13 +245,13 @@ func TestKeyboard(t *testing.T) {
 	b.visit(s.to("login"))
 	b.tabTo(`a.provider`)
 	b.leading(func() { b.press("Enter", 13) })
-	b.at(s.to("login/test"))
-	if focused := ask[string](b, "document.activeElement.id"); focused != "username" {
+	b.At(s.to("login/test"))
+	if focused := testbrowser.Get[string](b, "document.activeElement.id"); focused != "username" {
 		t.Fatalf("the focus is on %q", focused)
 	}
 	b.typeText(ada)
 	b.tabTo("#password")
 	b.typeText(adaPassword)
 	b.leading(func() { b.press("Enter", 13) })
-	b.at(s.to("account"))
+	b.At(s.to("account"))
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/chromedp/cdproto/input"
+
+	"login-server/internal/testbrowser"
 )
 
 func readAll(t testing.TB, response *http.Response) string {
@@ -23,7 +25,7 @@ func readAll(t testing.TB, response *http.Response) string {
 // typeText types where the focus is.
 func (b *tab) typeText(text string) {
 	b.t.Helper()
-	call(b, input.InsertText, input.InsertTextParams{Text: text})
+	testbrowser.Call(b, input.InsertText, input.InsertTextParams{Text: text})
 }
 
 // tabTo presses Tab until the focus is on what fits the selector.
@@ -31,7 +33,7 @@ func (b *tab) tabTo(selector string) {
 	b.t.Helper()
 	for range 30 {
 		b.press("Tab", 9)
-		if ask[bool](b, "document.activeElement.matches("+quote(selector)+")") {
+		if testbrowser.Get[bool](b, "document.activeElement.matches("+testbrowser.Quote(selector)+")") {
 			return
 		}
 	}
@@ -41,13 +43,13 @@ func (b *tab) tabTo(selector string) {
 // events are the types in the log of the demonstration, in their order.
 func (b *tab) events() []string {
 	b.t.Helper()
-	return ask[[]string](b, `[...document.querySelectorAll("#log .type")].map((e) => e.textContent)`)
+	return testbrowser.Get[[]string](b, `[...document.querySelectorAll("#log .type")].map((e) => e.textContent)`)
 }
 
 // hears waits for an event after those that there were before.
 func (b *tab) hears(before int, kind string) {
 	b.t.Helper()
-	b.until("the event "+kind, func() bool {
+	b.Until("the event "+kind, func() bool {
 		for _, heard := range b.events()[min(before, len(b.events())):] {
 			if heard == kind {
 				return true
@@ -71,13 +73,13 @@ func demonstration(t *testing.T, s *server) {
 	// Signed out: a greeting, and a token that names nobody.
 	b.visit(s.to("login"))
 	b.visit(s.to("api"))
-	b.untilTrue(`document.querySelector("#socket-status").dataset.state === "good"`)
+	b.UntilTrue(`document.querySelector("#socket-status").dataset.state === "good"`)
 	b.hears(0, "loggedOut")
 	if got, want := fmt.Sprint(b.events()[:3]), "[open about providers]"; got != want {
 		t.Errorf("the greeting is %s, want %s", got, want)
 	}
 	b.click(`[data-get="token"]`)
-	b.untilTrue(`document.querySelector("#token-status").dataset.state === "good"`)
+	b.UntilTrue(`document.querySelector("#token-status").dataset.state === "good"`)
 	b.reads("#token-status", w.say("api_valid"))
 	if user := b.payload()["user"]; user != nil {
 		t.Errorf("the token of nobody says %v", user)
@@ -91,8 +93,8 @@ func demonstration(t *testing.T, s *server) {
 	second.signInAt(s, "test", bob, bobPassword)
 	b.hears(heard, "loggedIn")
 	b.hears(heard, "token")
-	b.until("the token to name the user", func() bool { return b.payload()["user"] != nil })
-	b.untilTrue(`document.querySelector("#token-status").dataset.state === "good"`)
+	b.Until("the token to name the user", func() bool { return b.payload()["user"] != nil })
+	b.UntilTrue(`document.querySelector("#token-status").dataset.state === "good"`)
 	if name := b.value("#patch-name"); name != "Bob" {
 		t.Errorf("the name is %q", name)
 	}
@@ -105,12 +107,12 @@ func demonstration(t *testing.T, s *server) {
 	b.fill("#patch-name", "Robert")
 	b.click(`#patch button`)
 	b.hears(heard, "updated")
-	b.untilTrue(`document.querySelector("#answer").textContent.startsWith("200")`)
+	b.UntilTrue(`document.querySelector("#answer").textContent.startsWith("200")`)
 	for _, width := range []int64{320, 390, 1280} {
-		b.size(width, 800, false)
+		b.Size(width, 800, false)
 		b.fits("api")
 	}
-	b.shot("real-api")
+	b.Shot("real-api")
 	second.reload()
 	second.reads(".person", "Robert")
 	heard = len(b.events())
@@ -122,9 +124,9 @@ func demonstration(t *testing.T, s *server) {
 	heard = len(b.events())
 	second.follow(`.site-nav a[href$="logout"]`)
 	b.hears(heard, "loggedOut")
-	b.allowStatus(401)
+	b.AllowStatus(401)
 	b.click(`#patch button`)
-	b.until("the answer", func() bool { return b.text("#answer") == w.say("api_signed_out") })
+	b.Until("the answer", func() bool { return b.text("#answer") == w.say("api_signed_out") })
 
 	b.click(`[data-action="clear"]`)
 	if events := b.events(); len(events) > 0 {

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"login-server/internal/testbrowser"
+	"login-server/internal/testprogram"
 )
 
 // TestOtherSites is what pages of other origins can do to somebody: nothing. One is
@@ -21,7 +24,7 @@ func TestOtherSites(t *testing.T) {
 	// let pages use WebCrypto.
 	t.Run("plain HTTP", func(t *testing.T) {
 		t.Parallel()
-		port := freePort(t)
+		port := testprogram.FreePort(t, "localhost")
 		otherSite(t, start(t, options{port: port, base: fmt.Sprintf("http://login.test:%d/", port)}), "evil.test")
 	})
 }
@@ -66,18 +69,18 @@ func otherSite(t *testing.T, s *server, host string) {
 			});
 			window.results = results;
 		});
-		</script>`, s.to("logout"), s.to("account"), s.base, strings.Replace(s.base, "http", "ws", 1)))
+		</script>`, s.to("logout"), s.to("account"), s.Base, strings.Replace(s.Base, "http", "ws", 1)))
 
 	// Nobody is signed in: a form elsewhere cannot change that (login CSRF).
 	b := newTab(t, person{script: true})
 	b.visit(s.to("login"))
-	b.allowStatus(401, 403)
+	b.AllowStatus(401, 403)
 	for _, kind := range []string{"/form/", "/quiet/"} {
 		b.visit(evil.at(host) + kind + "login/test")
 		b.follow("#go")
 		b.reads("#error-code", "cross_site")
 		b.follow("#error-link")
-		b.at(s.to("login"))
+		b.At(s.to("login"))
 	}
 
 	// Somebody is.
@@ -95,7 +98,7 @@ func otherSite(t *testing.T, s *server, host string) {
 	unharmed := func() {
 		t.Helper()
 		b.visit(s.to("account"))
-		b.at(s.to("account"))
+		b.At(s.to("account"))
 		if got := b.text("#uri"); got != uri {
 			t.Errorf("the account is %s, want %s", got, uri)
 		}
@@ -110,8 +113,8 @@ func otherSite(t *testing.T, s *server, host string) {
 
 	// Images, frames, scripts, fetches, sockets.
 	b.visit(evil.at(host) + "/inside")
-	b.untilTrue("window.results")
-	results := ask[map[string]any](b, "window.results")
+	b.UntilTrue("window.results")
+	results := testbrowser.Get[map[string]any](b, "window.results")
 	for what, got := range results {
 		want := any("refused")
 		if what == "image" {
@@ -122,8 +125,8 @@ func otherSite(t *testing.T, s *server, host string) {
 		}
 	}
 	framed := false
-	for _, p := range b.complaints() {
-		framed = framed || strings.Contains(p, "frame-ancestors") || strings.Contains(p, "X-Frame-Options")
+	for _, p := range b.Complaints() {
+		framed = framed || strings.Contains(p.Text, "frame-ancestors") || strings.Contains(p.Text, "X-Frame-Options")
 	}
 	if !framed {
 		t.Error("nothing tells that the frame was refused")
@@ -133,25 +136,25 @@ func otherSite(t *testing.T, s *server, host string) {
 	// A link asks first.
 	b.visit(evil.at(host) + "/link")
 	b.follow("#disconnect")
-	b.at(s.to("disconnect/script"))
+	b.At(s.to("disconnect/script"))
 	b.reads("h1", "Disconnect Script?")
 	unharmed()
 	b.visit(evil.at(host) + "/link")
 	b.follow("#logout")
-	b.at(s.to("logout"))
+	b.At(s.to("logout"))
 	b.reads("h1", "Sign out?")
 	unharmed()
 	b.visit(evil.at(host) + "/link")
 	b.follow("#logout")
 	b.follow("#logout-confirm")
-	b.at(s.to("login"))
+	b.At(s.to("login"))
 	b.visit(s.to("account"))
-	b.at(s.to("login"))
+	b.At(s.to("login"))
 
 	// Our own link does not ask.
 	b.signInAt(s, "test", ada, adaPassword)
 	b.follow(`.site-nav a[href$="logout"]`)
-	b.at(s.to("login"))
+	b.At(s.to("login"))
 	b.reads("main .message", "You are signed out.")
 }
 
@@ -168,32 +171,32 @@ func TestAllowedOrigin(t *testing.T) {
 		window.user = () => fetch(%q, { credentials: "include" }).then((r) => r.status);
 		window.rename = (name) => fetch(%q, { credentials: "include" }).then((r) => r.json()).then((user) =>
 			fetch(user.uri, { method: "PATCH", credentials: "include", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ name }) })).then((r) => r.status);
-		</script><a id=logout href=%q>Log out</a>`, strings.Replace(s.base, "http", "ws", 1), s.to("currentUser"), s.to("currentUser"), s.to("logout?redirect_uri=")))
+		</script><a id=logout href=%q>Log out</a>`, strings.Replace(s.Base, "http", "ws", 1), s.to("currentUser"), s.to("currentUser"), s.to("logout?redirect_uri=")))
 	b := newTab(t, person{script: true})
-	b.allowStatus(401)
+	b.AllowStatus(401)
 	b.visit(s.to("login")) // a session that others can sign in to
 	b.visit(origin)
-	b.untilTrue(`heard.includes("loggedOut")`)
-	if status := ask[int](b, "user()"); status != 401 {
+	b.UntilTrue(`heard.includes("loggedOut")`)
+	if status := testbrowser.Get[int](b, "user()"); status != 401 {
 		t.Errorf("signed out, the API answers %d", status)
 	}
 	second := b.another()
 	second.visit(s.to("login?redirect_uri=" + origin + "/"))
 	second.follow(provider("test"))
 	second.signIn(ada, adaPassword)
-	second.at(origin + "/")
-	b.untilTrue(`heard.includes("loggedIn") && heard.includes("token")`)
-	if status := ask[int](b, "user()"); status != 200 {
+	second.At(origin + "/")
+	b.UntilTrue(`heard.includes("loggedIn") && heard.includes("token")`)
+	if status := testbrowser.Get[int](b, "user()"); status != 200 {
 		t.Errorf("signed in, the API answers %d", status)
 	}
-	if status := ask[int](b, `rename("Countess")`); status != 200 {
+	if status := testbrowser.Get[int](b, `rename("Countess")`); status != 200 {
 		t.Errorf("PATCH answers %d", status)
 	}
-	b.untilTrue(`heard.includes("updated")`)
+	b.UntilTrue(`heard.includes("updated")`)
 	// Its link signs out without asking, and comes back.
 	second.follow("#logout")
-	b.untilTrue(`heard.filter((type) => type === "loggedOut").length === 2`)
-	if status := ask[int](b, "user()"); status != 401 {
+	b.UntilTrue(`heard.filter((type) => type === "loggedOut").length === 2`)
+	if status := testbrowser.Get[int](b, "user()"); status != 401 {
 		t.Errorf("signed out again, the API answers %d", status)
 	}
 }

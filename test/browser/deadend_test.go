@@ -35,17 +35,17 @@ func TestRedirectURI(t *testing.T) {
 			b.reads("", "to continue to Cocoda")
 			b.signIn(ada, "wrong")
 			b.signIn(ada, adaPassword)
-			b.at(landing)
+			b.At(landing)
 
 			// Signed in already: straight on.
 			b.visit(s.to("login" + query))
-			b.at(landing)
+			b.At(landing)
 			b.visit(s.to("login/test" + query))
-			b.at(landing)
+			b.At(landing)
 			// Another identity, on the way to the application.
 			b.visit(s.to("login/script" + query))
 			b.signIn(ada, adaPassword)
-			b.at(landing)
+			b.At(landing)
 			b.visit(s.to("sessions"))
 			b.reads("#sessions .current", "Cocoda")
 			b.visit(s.to("help"))
@@ -60,29 +60,29 @@ func TestRedirectThroughMerge(t *testing.T) {
 	s, landing, query := application(t)
 	b := newTab(t, person{script: true})
 	b.signInAt(s, "test", ada, adaPassword)
-	b.forget()
+	b.Forget()
 	b.signInAt(s, "local", ada, adaPassword)
 	b.visit(s.to("login/test" + query))
 	b.signIn(ada, adaPassword)
-	b.at(s.to("merge"))
+	b.At(s.to("merge"))
 	b.follow("#merge-submit")
-	b.at(landing)
+	b.At(landing)
 }
 
 func TestRedirectRefused(t *testing.T) {
 	t.Parallel()
 	s, _, _ := application(t)
 	b := newTab(t, person{script: true})
-	b.allowStatus(400)
+	b.AllowStatus(400)
 	for _, target := range []string{"https://evil.example/", "//evil.example", "javascript:alert(1)", "http://localhost:1/app/"} {
 		b.visit(s.to("login/test?redirect_uri=" + url.QueryEscape(target)))
 		b.reads("#error-code", "redirect_refused")
 		b.follow("#error-link")
-		b.at(s.to("login"))
+		b.At(s.to("login"))
 	}
 	b.follow(provider("test"))
 	b.signIn(ada, adaPassword)
-	b.at(s.to("account"))
+	b.At(s.to("account"))
 }
 
 // TestTwoTabs has two logins under way at once.
@@ -94,18 +94,18 @@ func TestTwoTabs(t *testing.T) {
 	first.visit(s.to("login/test"))
 	second.visit(s.to("login/test" + query))
 	first.signIn(ada, adaPassword)
-	first.at(s.to("account"))
+	first.At(s.to("account"))
 	// The other form has been open all the time, and knows where it leads.
 	second.signIn(ada, adaPassword)
-	second.at(landing)
+	second.At(landing)
 
 	// Two different providers at once end as one account.
-	first.forget()
+	first.Forget()
 	first.visit(s.to("login/local"))
 	second.visit(s.to("login/script"))
 	first.signIn(bob, bobPassword)
 	second.signIn(bob, bobPassword)
-	second.at(s.to("account"))
+	second.At(s.to("account"))
 	second.reads("main .message", "Script is now connected")
 	first.reload()
 	if got, want := first.text("#uri"), second.text("#uri"); got != want {
@@ -115,7 +115,7 @@ func TestTwoTabs(t *testing.T) {
 	second.follow(`.site-nav a[href$="logout"]`)
 	first.fill("#name", "Too late")
 	first.follow(`form[action$="account/name"] button`)
-	first.at(s.to("login"))
+	first.At(s.to("login"))
 }
 
 func TestBackButton(t *testing.T) {
@@ -126,31 +126,31 @@ func TestBackButton(t *testing.T) {
 	b.follow(provider("test"))
 	b.signIn(ada, "wrong")
 	b.signIn(ada, adaPassword)
-	b.at(s.to("account"))
+	b.At(s.to("account"))
 	b.back()
-	b.at(s.to("account"))
+	b.At(s.to("account"))
 	b.reads("main .message", "already connected")
 
 	// Signed out, the account page of before is not shown again.
 	b.follow(`.site-nav a[href$="logout"]`)
 	b.back()
-	b.at(s.to("login"))
+	b.At(s.to("login"))
 
 	// A form found by going back works, and leads where it led.
 	b.visit(s.to("login/test" + query))
 	b.visit(s.to("help"))
 	b.back()
 	b.signIn(ada, adaPassword)
-	b.at(landing)
+	b.At(landing)
 
 	// A button that says that it is busy does not stay so.
-	b.forget()
+	b.Forget()
 	b.visit(s.to("login/test"))
 	b.signIn(ada, adaPassword)
-	b.forget()
+	b.Forget()
 	b.back()
 	b.signIn(ada, adaPassword)
-	b.at(s.to("account"))
+	b.At(s.to("account"))
 }
 
 func TestRestart(t *testing.T) {
@@ -161,19 +161,19 @@ func TestRestart(t *testing.T) {
 	signedIn := newTab(t, person{script: true})
 	signedIn.signInAt(s, "test", bob, bobPassword)
 	signedIn.visit(s.to("login/local"))
-	s.restart()
+	s.Restart(t)
 
 	b.signIn(ada, adaPassword)
-	b.at(landing)
+	b.At(landing)
 	signedIn.signIn(bob, bobPassword)
 	signedIn.reads("main .message", "Library is now connected")
 
 	// The demonstration is cut off, and connects again when asked to.
 	signedIn.visit(s.to("api"))
 	signedIn.hears(0, "loggedIn")
-	signedIn.allow("WebSocket connection", "net::ERR_CONNECTION_REFUSED")
-	s.restart()
-	signedIn.untilTrue(`document.querySelector("#socket-status").dataset.state === "bad"`)
+	signedIn.Allow("WebSocket connection", "net::ERR_CONNECTION_REFUSED")
+	s.Restart(t)
+	signedIn.UntilTrue(`document.querySelector("#socket-status").dataset.state === "bad"`)
 	heard := len(signedIn.events())
 	signedIn.click(`[data-action="reconnect"]`)
 	signedIn.hears(heard, "loggedIn")
@@ -186,32 +186,32 @@ func TestCookiesCleared(t *testing.T) {
 
 	// On the way to an application.
 	b.visit(s.to("login/test" + query))
-	b.forget()
+	b.Forget()
 	b.signIn(ada, "wrong") // its message cannot be kept either
-	b.forget()
+	b.Forget()
 	b.signIn(ada, adaPassword)
-	b.at(landing)
+	b.At(landing)
 
 	// While connecting another identity: nobody is signed in any more, so that the
 	// identity signs in by itself.
 	b.visit(s.to("login/local"))
-	b.forget()
+	b.Forget()
 	b.signIn(ada, adaPassword)
-	b.at(s.to("account"))
+	b.At(s.to("account"))
 	b.reads("main .message", "You are signed in")
 
 	// While asked about a merge.
-	b.forget()
+	b.Forget()
 	b.signInAt(s, "script", ada, adaPassword)
 	b.visit(s.to("login/local"))
 	b.signIn(ada, adaPassword)
-	b.at(s.to("merge"))
-	b.forget()
+	b.At(s.to("merge"))
+	b.Forget()
 	b.follow("#merge-submit")
-	b.at(s.to("login"))
+	b.At(s.to("login"))
 	b.follow(provider("script"))
 	b.signIn(ada, adaPassword)
-	b.at(s.to("account"))
+	b.At(s.to("account"))
 }
 
 // TestTooManyAttempts shows the waiting time, and the way back keeps the destination.
@@ -221,19 +221,19 @@ func TestTooManyAttempts(t *testing.T) {
 	landing := app.at("localhost") + "/"
 	s := start(t, options{apps: map[string]string{landing: "Cocoda"}, env: []string{"RATE_LIMIT_MAX=2", "RATE_LIMIT_WINDOW=3000"}})
 	b := newTab(t, person{script: true})
-	b.allowStatus(429)
+	b.AllowStatus(429)
 	b.visit(s.to("login/test?redirect_uri=" + url.QueryEscape(landing)))
 	for range 3 {
 		b.signIn(ada, "wrong")
 	}
 	b.reads("#error-code", "rate_limited")
 	b.reads("", "Please wait")
-	b.until("a next attempt", func() bool {
+	b.Until("a next attempt", func() bool {
 		if b.has("#error-link") {
 			b.follow("#error-link")
 		}
 		b.signIn(ada, adaPassword)
-		return b.location() == landing
+		return b.Location() == landing
 	})
 }
 
@@ -248,5 +248,5 @@ func TestApplicationThatMovesOn(t *testing.T) {
 	b := newTab(t, person{script: true})
 	b.visit(s.to("login/test?redirect_uri=" + url.QueryEscape(app.at("localhost")+"/callback")))
 	b.signIn(ada, adaPassword)
-	b.at(app.at("elsewhere.test") + "/done")
+	b.At(app.at("elsewhere.test") + "/done")
 }

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"login-server/internal/testbrowser"
 )
 
 // words are the texts of the pages in one language.
@@ -49,7 +51,7 @@ func (b *tab) signInAt(s *server, provider, username, password string) {
 	b.t.Helper()
 	b.visit(s.to("login/" + provider))
 	b.signIn(username, password)
-	b.at(s.to("account"))
+	b.At(s.to("account"))
 }
 
 // provider is the link or form of a provider on the pages.
@@ -89,17 +91,17 @@ func TestBelowAPath(t *testing.T) {
 			mainFlow(t, s, person{script: true}, "en", "")
 			demonstration(t, s)
 			b := newTab(t, person{script: true})
-			b.allowStatus(404)
+			b.AllowStatus(404)
 			b.visit(s.to("no/such/page"))
 			b.reads("#error-code", "not_found")
 			b.follow("#error-link")
-			b.at(s.to("login"))
-			for _, asset := range ask[[]string](b, `[...document.querySelectorAll("link[href], script[src], img[src]")].map((e) => e.href || e.src)`) {
+			b.At(s.to("login"))
+			for _, asset := range testbrowser.Get[[]string](b, `[...document.querySelectorAll("link[href], script[src], img[src]")].map((e) => e.href || e.src)`) {
 				if !strings.HasPrefix(asset, s.to("static/")) && !strings.HasPrefix(asset, s.to("login?")) {
-					t.Errorf("asset %s is not below %s", asset, s.base)
+					t.Errorf("asset %s is not below %s", asset, s.Base)
 				}
 			}
-			if shown := ask[bool](b, `[...document.images].every((i) => i.naturalWidth > 0)`); !shown {
+			if shown := testbrowser.Get[bool](b, `[...document.images].every((i) => i.naturalWidth > 0)`); !shown {
 				t.Error("not all pictures are shown")
 			}
 		})
@@ -116,21 +118,21 @@ func mainFlow(t *testing.T, s *server, who person, tag, view string) {
 		if view == "" {
 			return
 		}
-		b.shot("real-" + name + "-" + view)
+		b.Shot("real-" + name + "-" + view)
 		if haveAxe() {
 			b.accessible()
 		}
 	}
 
 	// The login page, and a wrong password.
-	b.visit(s.base)
-	b.at(s.to("login"))
+	b.visit(s.Base)
+	b.At(s.to("login"))
 	b.reads("h1", w.say("sign_in"))
 	inspect("login")
 	b.follow(provider("test"))
-	b.at(s.to("login/test"))
+	b.At(s.to("login/test"))
 	b.signIn(ada, "wrong")
-	b.at(s.to("login/test"))
+	b.At(s.to("login/test"))
 	b.reads("#form-error", w.say("credentials_refused"))
 	if got := b.value("#username"); got != ada {
 		t.Errorf("after a wrong password the username is %q", got)
@@ -138,24 +140,24 @@ func mainFlow(t *testing.T, s *server, who person, tag, view string) {
 	if got := b.value("#password"); got != "" {
 		t.Errorf("after a wrong password the password is %q", got)
 	}
-	if focused := ask[string](b, "document.activeElement.id"); focused != "password" {
+	if focused := testbrowser.Get[string](b, "document.activeElement.id"); focused != "password" {
 		t.Errorf("after a wrong password the focus is on %q", focused)
 	}
 	inspect("credentials-refused")
 	if who.script {
 		b.fill("#password", "x")
 		b.click("[data-reveal]")
-		if kind := ask[string](b, "document.querySelector('#password').type"); kind != "text" {
+		if kind := testbrowser.Get[string](b, "document.querySelector('#password').type"); kind != "text" {
 			t.Errorf("the password is not shown: %s", kind)
 		}
 		b.click("[data-reveal]")
-	} else if ask[bool](b, "document.querySelector('[data-reveal]').getClientRects().length > 0") {
+	} else if testbrowser.Get[bool](b, "document.querySelector('[data-reveal]').getClientRects().length > 0") {
 		t.Error("a button is shown that needs JavaScript")
 	}
 
 	// The right one; another provider joins.
 	b.signIn(ada, adaPassword)
-	b.at(s.to("account"))
+	b.At(s.to("account"))
 	b.reads("main .message", w.say("signed_in"))
 	b.reads("#uri", s.to("users/"))
 	b.reads("", w.say("only_identity"))
@@ -167,7 +169,7 @@ func mainFlow(t *testing.T, s *server, who person, tag, view string) {
 	b.reads("", w.say("back_to_account"))
 	inspect("credentials-linking")
 	b.signIn(ada, adaPassword)
-	b.at(s.to("account"))
+	b.At(s.to("account"))
 	b.reads("main .message", w.say("linked", "Provider", "Script"))
 	uri := b.text("#uri")
 
@@ -177,19 +179,19 @@ func mainFlow(t *testing.T, s *server, who person, tag, view string) {
 	otherURI := other.text("#uri")
 	b.follow(provider("local"))
 	b.signIn(ada, adaPassword)
-	b.at(s.to("merge"))
+	b.At(s.to("merge"))
 	b.reads("h1", w.say("merge_title"))
 	b.reads("", "Ada Lovelace", "Ada at the Library", uri, otherURI)
 	inspect("merge")
 	b.follow("#merge-cancel")
-	b.at(s.to("account"))
+	b.At(s.to("account"))
 	if !b.has(provider("local")) {
 		t.Fatal("the accounts merged although the person said no")
 	}
 	b.follow(provider("local"))
 	b.signIn(ada, adaPassword)
 	b.follow("#merge-submit")
-	b.at(s.to("account"))
+	b.At(s.to("account"))
 	b.reads("main .message", w.say("merged"))
 	b.reads("", otherURI)
 	if b.has(provider("local")) {
@@ -197,7 +199,7 @@ func mainFlow(t *testing.T, s *server, who person, tag, view string) {
 	}
 	inspect("account-merged")
 	b.visit(otherURI)
-	b.at(uri)
+	b.At(uri)
 	other.reload()
 	if got := other.text("#uri"); got != uri {
 		t.Errorf("the other browser is at account %s, want %s", got, uri)
@@ -215,9 +217,9 @@ func mainFlow(t *testing.T, s *server, who person, tag, view string) {
 	// A name that cannot be, and one that can.
 	b.fill("#name", "   ")
 	b.follow(`form[action$="account/name"] button`)
-	b.at(s.to("account"))
+	b.At(s.to("account"))
 	b.reads("#name-error", w.say("name_empty"))
-	if described := ask[string](b, "document.querySelector('#name').getAttribute('aria-describedby')"); !strings.Contains(described, "name-error") {
+	if described := testbrowser.Get[string](b, "document.querySelector('#name').getAttribute('aria-describedby')"); !strings.Contains(described, "name-error") {
 		t.Errorf("the field is described by %q", described)
 	}
 	inspect("account-name")
@@ -227,27 +229,27 @@ func mainFlow(t *testing.T, s *server, who person, tag, view string) {
 	b.reads(".person", "Ada <b>King</b>")
 
 	// Sessions: sign in elsewhere, and end that.
-	other.forget()
+	other.Forget()
 	other.signInAt(s, "test", ada, adaPassword)
 	b.follow(`.site-nav a[href$="sessions"]`)
-	b.at(s.to("sessions"))
-	if n := ask[int](b, "document.querySelectorAll('#sessions > li').length"); n != 2 {
+	b.At(s.to("sessions"))
+	if n := testbrowser.Get[int](b, "document.querySelectorAll('#sessions > li').length"); n != 2 {
 		t.Fatalf("there are %d sessions, want 2", n)
 	}
 	b.reads("#sessions .current", w.say("this_session"), w.say("browser_on", "Browser", "Headless Chrome", "System", "Linux"))
 	inspect("sessions")
 	b.follow(`#sessions form[action$="sessions/remove"] button`)
 	b.reads("main .message", w.say("session_removed"))
-	if n := ask[int](b, "document.querySelectorAll('#sessions > li').length"); n != 1 {
+	if n := testbrowser.Get[int](b, "document.querySelectorAll('#sessions > li').length"); n != 1 {
 		t.Errorf("there are %d sessions, want 1", n)
 	}
 	other.reload()
-	other.at(s.to("login"))
+	other.At(s.to("login"))
 
 	// Disconnect; the last identity stays.
 	b.visit(s.to("account"))
 	b.follow(`form[action$="disconnect/script"] button`)
-	b.at(s.to("account"))
+	b.At(s.to("account"))
 	b.reads("main .message", w.say("disconnected", "Provider", "Script"))
 	if b.has(`form[action*="disconnect/"]`) {
 		t.Error("the last identity can be disconnected")
@@ -255,10 +257,10 @@ func mainFlow(t *testing.T, s *server, who person, tag, view string) {
 
 	// Out, in again, and away.
 	b.follow(`.site-nav a[href$="logout"]`)
-	b.at(s.to("login"))
+	b.At(s.to("login"))
 	b.reads("main .message", w.say("signed_out"))
 	b.visit(s.to("account"))
-	b.at(s.to("login"))
+	b.At(s.to("login"))
 	b.follow(provider("test"))
 	b.signIn(ada, adaPassword)
 	if got := b.text("#uri"); got != uri {
@@ -271,7 +273,7 @@ func mainFlow(t *testing.T, s *server, who person, tag, view string) {
 	b.reads("", w.say("delete_title"), "Ada <b>King</b>")
 	inspect("delete")
 	b.follow("#delete-confirm")
-	b.at(s.to("login"))
+	b.At(s.to("login"))
 	b.reads("main .message", w.say("account_deleted"))
 	b.follow(provider("test"))
 	b.signIn(ada, adaPassword)
@@ -292,16 +294,16 @@ func TestLanguageSwitch(t *testing.T) {
 	b.reads("h1", en.say("sign_in_with", "Provider", "Test"))
 	b.follow(`a[hreflang="de"]`)
 	b.reads("h1", de.say("sign_in_with", "Provider", "Test"))
-	if lang := ask[string](b, "document.documentElement.lang"); lang != "de" {
+	if lang := testbrowser.Get[string](b, "document.documentElement.lang"); lang != "de" {
 		t.Errorf("the page says that it is in %q", lang)
 	}
 	b.signIn(ada, "wrong")
 	b.reads("", de.say("credentials_refused"), "Cocoda")
 	b.signIn(ada, adaPassword)
-	b.at(app.at("localhost") + "/")
+	b.At(app.at("localhost") + "/")
 	b.visit(s.to("sessions"))
 	b.reads("h1", de.say("sessions"))
 	b.follow(`a[hreflang="en"]`)
-	b.at(s.to("sessions"))
+	b.At(s.to("sessions"))
 	b.reads("h1", en.say("sessions"))
 }

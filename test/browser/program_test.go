@@ -2,58 +2,19 @@ package browser
 
 import (
 	"bufio"
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"login-server/internal/testprogram"
 )
-
-// program is the built login-server, shared by all tests.
-var program builtProgram
-
-type builtProgram struct {
-	once      sync.Once
-	dir, path string
-	err       error
-}
-
-func (p *builtProgram) build(t testing.TB) string {
-	t.Helper()
-	p.once.Do(func() {
-		if p.dir, p.err = os.MkdirTemp("", "login-server-browser-"); p.err != nil {
-			return
-		}
-		p.path = filepath.Join(p.dir, "login-server")
-		out, err := exec.Command("go", "build", "-o", p.path, "login-server/cmd/login-server").CombinedOutput()
-		if err != nil {
-			p.err = fmt.Errorf("build: %w\n%s", err, out)
-		}
-	})
-	if p.err != nil {
-		t.Fatal(p.err)
-	}
-	return p.path
-}
-
-func (p *builtProgram) remove() {
-	if p.dir != "" {
-		_ = os.RemoveAll(p.dir)
-	}
-}
 
 // People who can sign in, at each provider with the same name and password.
 const (
@@ -61,17 +22,8 @@ const (
 	bob, bobPassword = "bob", "battery staple"
 )
 
-// server is one running login-server in a folder of its own.
-type server struct {
-	t       testing.TB
-	dir     string
-	port    int
-	env     []string
-	args    []string
-	base    string // BASE_URL
-	process *exec.Cmd
-	log     *logBuffer
-}
+// server is the program.
+type server struct{ *testprogram.Server }
 
 // options say how a server differs from the usual one.
 type options struct {
@@ -86,46 +38,29 @@ type options struct {
 // start runs a server until the test ends.
 func start(t testing.TB, o options) *server {
 	t.Helper()
-	path := program.build(t)
-	s := &server{t: t, dir: t.TempDir(), port: o.port, base: o.base}
-	if s.port == 0 {
-		s.port = freePort(t)
+	s := &server{testprogram.New(t)}
+	if o.port != 0 {
+		s.Port, s.Base = o.port, fmt.Sprintf("http://localhost:%d/", o.port)
 	}
-	if s.base == "" {
-		s.base = fmt.Sprintf("http://localhost:%d/", s.port)
+	if o.base != "" {
+		s.Base = o.base
 	}
-	s.writeSettings(o.apps)
-	s.env = append([]string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "NODE_ENV=test", fmt.Sprintf("PORT=%d", s.port), "BASE_URL=" + s.base,
-		"RATE_LIMIT_MAX=1000", "ALLOWED_ORIGINS=" + strings.Join(o.origins, ","),
-		"IMPRINT_URL=https://example.org/imprint", "PRIVACY_URL=https://example.org/privacy",
-	}, o.env...)
-	s.args = []string{path, "serve"}
 	if o.dev {
-		s.args = append(s.args, "--dev")
+		s.Args = append(s.Args, "--dev")
 	}
-	s.run()
-	t.Cleanup(s.stop)
+	s.Env = append(s.Env, "ALLOWED_ORIGINS="+strings.Join(o.origins, ","),
+		"IMPRINT_URL=https://example.org/imprint", "PRIVACY_URL=https://example.org/privacy")
+	s.Start(t, settings(t, o.apps), o.env...)
 	return s
 }
 
-func freePort(t testing.TB) int {
+// settings are providers.json and applications.json.
+func settings(t testing.TB, apps map[string]string) testprogram.Files {
 	t.Helper()
-	l, err := net.Listen("tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
-// writeSettings writes providers.json and applications.json.
-func (s *server) writeSettings(apps map[string]string) {
-	s.t.Helper()
 	hash := func(password string) string {
 		h, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
 		if err != nil {
-			s.t.Fatal(err)
+			t.Fatal(err)
 		}
 		return string(h)
 	}
@@ -133,122 +68,34 @@ func (s *server) writeSettings(apps map[string]string) {
 		"'" + ada + "/" + adaPassword + `') echo '{"id":"s-ada","name":"Ada of the Script","username":"ada"}';;` + "\n" +
 		"'" + bob + "/" + bobPassword + `') echo '{"id":"s-bob","name":"Bob of the Script","username":"bob"}';;` + "\n" +
 		`*) echo '{"message":"The script does not know you."}';;` + "\nesac\n"
-	if err := os.WriteFile(filepath.Join(s.dir, "who.sh"), []byte(script), 0o755); err != nil {
-		s.t.Fatal(err)
-	}
 	type user struct {
 		Username    string `json:"username"`
 		Password    string `json:"password"`
 		DisplayName string `json:"displayName,omitempty"`
 	}
 	type object = map[string]any
-	s.writeJSON("providers.json", []object{
+	list := []object{}
+	for address, name := range apps {
+		list = append(list, object{"url": address, "name": name})
+	}
+	return testprogram.Files{"who.sh": script, "applications.json": list, "providers.json": []object{
 		{"id": "test", "strategy": "test", "name": "Test", "credentialsNecessary": true, "template": "https://example.org/{username}",
 			"options": object{"users": []user{{ada, adaPassword, "Ada Lovelace"}, {bob, bobPassword, "Bob"}}}},
 		{"id": "local", "strategy": "local", "name": "Library", "credentialsNecessary": true,
 			"options": object{"users": []user{{ada, hash(adaPassword), "Ada at the Library"}, {bob, hash(bobPassword), ""}}}},
 		{"id": "script", "strategy": "script", "name": "Script", "credentialsNecessary": true,
 			"options": object{"script": "./who.sh"}},
-	})
-	list := []object{}
-	for address, name := range apps {
-		list = append(list, object{"url": address, "name": name})
-	}
-	s.writeJSON("applications.json", list)
-}
-
-func (s *server) writeJSON(name string, value any) {
-	s.t.Helper()
-	text, err := json.Marshal(value)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(s.dir, name), text, 0o600)
-	}
-	if err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-// logBuffer keeps what the program says, and tells when it is ready.
-type logBuffer struct {
-	mu    sync.Mutex
-	text  bytes.Buffer
-	ready chan struct{}
-	done  bool
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.text.Write(p)
-	if !l.done && strings.Contains(l.text.String(), "is ready at") {
-		l.done = true
-		close(l.ready)
-	}
-	return len(p), nil
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-// run starts the process and waits until it answers.
-func (s *server) run() {
-	s.t.Helper()
-	s.log = &logBuffer{ready: make(chan struct{})}
-	s.process = exec.Command(s.args[0], s.args[1:]...)
-	s.process.Dir, s.process.Env, s.process.Stderr = s.dir, s.env, s.log
-	if err := s.process.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	select {
-	case <-s.log.ready:
-	case <-time.After(2 * patience):
-		s.t.Fatalf("the server does not get ready:\n%s", s.log)
-	}
-}
-
-// stop ends the process as systemd would.
-func (s *server) stop() {
-	if s.process == nil {
-		return
-	}
-	_ = s.process.Process.Signal(syscall.SIGTERM)
-	ended := make(chan error, 1)
-	go func() { ended <- s.process.Wait() }()
-	select {
-	case err := <-ended:
-		if err != nil {
-			s.t.Errorf("the server ended with: %v\n%s", err, s.log)
-		}
-	case <-time.After(2 * patience):
-		_ = s.process.Process.Kill()
-		s.t.Errorf("the server does not stop:\n%s", s.log)
-	}
-	s.process = nil
-	for line := range strings.Lines(s.log.String()) {
-		if strings.Contains(line, "level=ERROR") {
-			s.t.Errorf("log: %s", line)
-		}
-	}
-}
-
-// restart stops the server and starts it again with the same data.
-func (s *server) restart() {
-	s.t.Helper()
-	s.stop()
-	s.run()
+	}}
 }
 
 // to is the address of a page.
-func (s *server) to(path string) string { return s.base + path }
+func (s *server) to(path string) string { return s.Base + path }
 
 // proxied starts a server below /login/ with a reverse proxy in front, which may
 // strip that path, as nginx does with a slash behind proxy_pass, or leave it.
 func proxied(t testing.TB, strip bool, o options) *server {
 	t.Helper()
-	o.port = freePort(t)
+	o.port = testprogram.FreePort(t, "localhost")
 	target, err := url.Parse(fmt.Sprintf("http://localhost:%d", o.port))
 	if err != nil {
 		t.Fatal(err)
