@@ -1,7 +1,6 @@
 package client_test
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -12,11 +11,9 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -24,7 +21,7 @@ import (
 	"testing"
 	"time"
 
-	"login-server/internal/testenv"
+	"login-server/internal/testprogram"
 )
 
 // providersJSON lets people in by both ways that need no other server. The password
@@ -100,140 +97,21 @@ func writeKeys(t *testing.T, dir, algorithm string) {
 	write(t, filepath.Join(dir, "public.key"), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}))
 }
 
-// build compiles the program once for all tests.
-var build struct {
-	once   sync.Once
-	dir    string
-	err    error
-	output []byte
-}
-
 func TestMain(m *testing.M) {
-	status := m.Run()
-	if build.dir != "" {
-		_ = os.RemoveAll(build.dir)
-	}
-	os.Exit(status)
+	code := m.Run()
+	chromium.End()
+	testprogram.Remove()
+	os.Exit(code)
 }
 
-func executable(t *testing.T) string {
-	t.Helper()
-	goTool := testenv.Need(t, "go")
-	build.once.Do(func() {
-		if build.dir, build.err = os.MkdirTemp("", "login-server-"); build.err != nil {
-			return
-		}
-		build.output, build.err = exec.Command(goTool, "build", "-o", filepath.Join(build.dir, "login-server"), "login-server/cmd/login-server").CombinedOutput()
-	})
-	if build.err != nil {
-		t.Fatalf("build the program: %v\n%s", build.err, build.output)
-	}
-	return filepath.Join(build.dir, "login-server")
-}
-
-// program is the real program, running in a folder of its own.
-type program struct {
-	path    string
-	dir     string
-	environ []string
-	url     string // base URL
-	cmd     *exec.Cmd
-	log     *logFile
-	exited  chan struct{}
-}
-
-// logFile is what the program has written; it is shown when a test fails.
-type logFile struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logFile) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *logFile) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-// startProgram starts the program on a free port and waits until it answers.
-func startProgram(t *testing.T, settings map[string]string) (*program, error) {
-	port, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-	p := &program{path: executable(t), url: fmt.Sprintf("http://localhost:%d/", port), log: &logFile{}}
-	p.dir, p.environ = folder(t, settings)
-	p.environ = append(p.environ, "PORT="+strconv.Itoa(port), "PATH="+os.Getenv("PATH"))
-	t.Cleanup(func() {
-		_ = p.stop(syscall.SIGKILL)
-		if t.Failed() {
-			t.Logf("log of %s:\n%s", p.url, p.log)
-		}
-	})
-	return p, p.start()
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "localhost:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
-}
-
-func (p *program) start() error {
-	p.cmd = exec.Command(p.path, "--dir", p.dir)
-	p.cmd.Env, p.cmd.Dir = p.environ, p.dir
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	if err := p.cmd.Start(); err != nil {
-		return err
-	}
-	exited := make(chan struct{})
-	p.exited = exited
-	go func(cmd *exec.Cmd) {
-		_ = cmd.Wait()
-		close(exited)
-	}(p.cmd)
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
-		if res, err := http.Get(p.url + "about"); err == nil {
-			_ = res.Body.Close()
-			return nil
-		}
-		select {
-		case <-exited:
-			return fmt.Errorf("the program has ended: %s", p.log)
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-	return fmt.Errorf("the program does not answer at %s: %s", p.url, p.log)
-}
-
-// stop ends the program with a signal and waits for it.
-func (p *program) stop(signal syscall.Signal) error {
-	if p.cmd == nil || p.cmd.Process == nil {
-		return nil
-	}
-	select {
-	case <-p.exited:
-		return nil
-	default:
-	}
-	if err := p.cmd.Process.Signal(signal); err != nil {
-		return err
-	}
-	select {
-	case <-p.exited:
-		return nil
-	case <-time.After(20 * time.Second):
-		_ = p.cmd.Process.Kill()
-		return fmt.Errorf("the program has not ended 20 s after signal %v", signal)
-	}
+// startProgram starts the real program, in a folder of its own, and waits until it answers.
+// It may be called in other goroutines than the test's.
+func startProgram(t *testing.T, settings map[string]string) (*testprogram.Server, error) {
+	s := testprogram.New(t)
+	dir, environ := folder(t, settings)
+	s.Dir, s.Args, s.Env = dir, []string{"--dir", dir}, append(s.Env, environ...)
+	t.Cleanup(func() { s.End(t) })
+	return s, s.Run()
 }
 
 // manager starts servers for tests in another language, and moves their clocks:
@@ -247,13 +125,13 @@ type manager struct {
 	url string
 
 	mu       sync.Mutex
-	programs map[string]*program
+	programs map[string]*testprogram.Server
 	clocked  map[string]*clocked
 }
 
 func newManager(t *testing.T) *manager {
-	executable(t) // before anybody waits for it
-	m := &manager{t: t, programs: map[string]*program{}, clocked: map[string]*clocked{}}
+	testprogram.Executable(t) // before anybody waits for it
+	m := &manager{t: t, programs: map[string]*testprogram.Server{}, clocked: map[string]*clocked{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /start", m.serve(m.start))
 	mux.HandleFunc("POST /restart", m.serve(m.restart))
@@ -292,7 +170,7 @@ func (m *manager) serve(do func(order) (any, error)) http.HandlerFunc {
 func (m *manager) start(o order) (any, error) {
 	var url string
 	var err error
-	var p *program
+	var p *testprogram.Server
 	var c *clocked
 	if o.Clock {
 		c, err = startClocked(m.t, o.Settings)
@@ -306,7 +184,7 @@ func (m *manager) start(o order) (any, error) {
 	defer m.mu.Unlock()
 	id := strconv.Itoa(len(m.programs) + len(m.clocked) + 1)
 	if p != nil {
-		m.programs[id], url = p, p.url
+		m.programs[id], url = p, p.Base
 	} else {
 		m.clocked[id], url = c, c.url
 	}
@@ -321,10 +199,10 @@ func (m *manager) restart(o order) (any, error) {
 	if p == nil || !ok {
 		return nil, fmt.Errorf("cannot restart %+v", o)
 	}
-	if err := p.stop(signal); err != nil {
+	if err := p.Stop(signal); err != nil {
 		return nil, err
 	}
-	return map[string]string{}, p.start()
+	return map[string]string{}, p.Run()
 }
 
 func (m *manager) advance(o order) (any, error) {
