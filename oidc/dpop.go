@@ -330,9 +330,10 @@ func unescapeUnreserved(path string) string {
 }
 
 // usedProofs remembers what was used lately, each for as long as a proof can be good at
-// least, and no more than maxProofs in that time.
+// least, and no more than room in that time.
 type usedProofs struct {
-	now func() time.Time
+	now  func() time.Time
+	room int
 
 	mu             sync.Mutex
 	began          time.Time // of recent
@@ -357,7 +358,7 @@ func (u *usedProofs) first(value string) (first, spill bool) {
 	if _, ok := u.before[key]; ok {
 		return false, false
 	}
-	if len(u.recent) >= maxProofs {
+	if len(u.recent) >= u.room {
 		u.spilled = now
 	}
 	if !u.spilled.IsZero() && now.Sub(u.spilled) < proofKept {

@@ -394,7 +394,8 @@ func TestNonce(t *testing.T) {
 // matters.
 func TestUsedProofs(t *testing.T) {
 	now := start
-	u := usedProofs{now: func() time.Time { return now }}
+	const room = 1000
+	u := usedProofs{now: func() time.Time { return now }, room: room}
 	want := func(value string, first, spill bool) {
 		t.Helper()
 		if f, s := u.first(value); f != first || s != spill {
@@ -410,14 +411,14 @@ func TestUsedProofs(t *testing.T) {
 	want("c", true, false)
 	now = now.Add(proofKept)
 	want("b", true, false) // no proof is good that long
-	for i := range maxProofs {
+	for i := range room {
 		u.first(fmt.Sprint(i))
 	}
 	want("d", false, true)
 	want("1", false, false)
 	now = now.Add(proofKept)
 	want("e", true, false)
-	for i := range maxProofs {
+	for i := range room {
 		u.first(fmt.Sprint("more ", i))
 	}
 	want("f", false, true)

@@ -168,7 +168,7 @@ func New(ctx context.Context, apps []config.Application, o Options) (*Provider, 
 		verified: store.NewCache[accessClaims](grantsInMemory, time.Minute, o.Clock.Now),
 		remote:   newRemoteKeys(o),
 		spent:    store.NewCollection(o.Store, "spent", spent.index),
-		proofs:   usedProofs{now: o.Clock.Now},
+		proofs:   usedProofs{now: o.Clock.Now, room: maxProofs},
 	}
 	var err error
 	if p.clients, err = newClients(apps, o); err != nil {
