@@ -21,6 +21,9 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/golang-jwt/jwt/v5"
+
+	"login-server/internal/testbrowser"
+	"login-server/internal/testprogram"
 )
 
 // The identities of one person, Ada, at all providers, as they are to stand in a token. The
@@ -57,32 +60,32 @@ func startLibrary(t *testing.T, s *loginServer, more object) *upstream {
 func (b *tab) to(provider string) {
 	b.t.Helper()
 	b.visit("login")
-	b.click(`ul.providers a[href*="login/` + provider + `"]`)
+	b.Click(`ul.providers a[href*="login/` + provider + `"]`)
 }
 
 // signInAt fills in the form of oidc-provider, and agrees.
 func (b *tab) signInAt(u *upstream, account string) {
 	b.t.Helper()
-	b.fill(`input[name=login]`, account)
-	if !strings.HasPrefix(b.location(), u.issuer) {
-		b.t.Fatalf("the address is %s, want one at %s", b.location(), u.issuer)
+	b.Fill(`input[name=login]`, account)
+	if !strings.HasPrefix(b.Location(), u.issuer) {
+		b.t.Fatalf("the address is %s, want one at %s", b.Location(), u.issuer)
 	}
-	b.fill(`input[name=password]`, "any")
-	b.click(`.login-submit`)
-	b.click(`input[value=consent] + button`)
+	b.Fill(`input[name=password]`, "any")
+	b.Click(`.login-submit`)
+	b.Click(`input[value=consent] + button`)
 }
 
 // isIn checks that the browser is at the account page.
 func (b *tab) isIn() {
 	b.t.Helper()
-	b.see(`#name`)
-	b.at(b.server.base + "account")
+	b.See(`#name`)
+	b.At(b.server.Base + "account")
 }
 
 func (b *tab) signOut() {
 	b.t.Helper()
-	b.click(`header a[href$="logout"]`)
-	b.see(`ul.providers`)
+	b.Click(`header a[href$="logout"]`)
+	b.See(`ul.providers`)
 }
 
 // identities are those of the person who is signed in, as a backend reads them: out of a
@@ -90,12 +93,12 @@ func (b *tab) signOut() {
 func (b *tab) identities() (user string, identities object) {
 	b.t.Helper()
 	var about struct{ PublicKey, Algorithm string }
-	getJSON(b.t, b.server.base+"about", &about)
+	getJSON(b.t, b.server.Base+"about", &about)
 	key, err := jwt.ParseRSAPublicKeyFromPEM([]byte(about.PublicKey))
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	token := get[string](b, `fetch(`+quote(b.server.base+"token")+`).then(r => r.json()).then(r => r.token)`)
+	token := testbrowser.Get[string](b, `fetch(`+testbrowser.Quote(b.server.Base+"token")+`).then(r => r.json()).then(r => r.token)`)
 	var claims struct {
 		jwt.RegisteredClaims
 		User struct {
@@ -136,9 +139,9 @@ func TestSignIn(t *testing.T) {
 	b := newTab(t, s, "de-CH, en;q=0.5")
 
 	b.visit("login")
-	b.shot("login")
+	b.Shots("login")
 	b.to("library")
-	b.see(`input[name=login]`)
+	b.See(`input[name=login]`)
 	asked := u.asked(t)
 	for name, want := range map[string]string{
 		"response_type": "code", "client_id": "login-server", "redirect_uri": s.callback("library"), "code_challenge_method": "S256", "ui_locales": "de",
@@ -158,16 +161,16 @@ func TestSignIn(t *testing.T) {
 
 	b.signInAt(u, "u-1815")
 	b.isIn()
-	b.shot("account")
+	b.Shots("account")
 	first := b.hasIdentities(object{"library": adaAtLibrary})
 
 	// The address of the answer is used up: going back must not do anything again, or end
 	// in an error.
-	b.do("go back", chromedp.NavigateBack())
+	b.Do("go back", chromedp.NavigateBack())
 	b.visit("account")
 	b.isIn()
 	b.signOut()
-	b.shot("signed-out")
+	b.Shots("signed-out")
 
 	// The provider still knows who is there.
 	b.to("library")
@@ -183,17 +186,17 @@ func TestSignIn(t *testing.T) {
 	t.Run("two tabs", func(t *testing.T) {
 		one := newTab(t, s, "en")
 		one.to("library")
-		one.see(`input[name=login]`)
+		one.See(`input[name=login]`)
 		two := one.another()
 		two.to("library")
 		two.signInAt(u, "u-1906")
 		two.isIn()
 		// The form of the first is still open, and its login still good: for the same person.
-		one.fill(`input[name=login]`, "u-1906")
-		one.fill(`input[name=password]`, "any")
-		one.click(`.login-submit`)
+		one.Fill(`input[name=login]`, "u-1906")
+		one.Fill(`input[name=password]`, "any")
+		one.Click(`.login-submit`)
 		one.isIn()
-		one.reads(`.message`, "You are signed in.")
+		one.Reads(`.message`, "You are signed in.")
 		two.hasIdentities(object{"library": object{"id": "u-1906", "name": "Grace Hopper", "username": "grace"}})
 	})
 }
@@ -215,18 +218,18 @@ func TestOptions(t *testing.T) {
 	b := newTab(t, s, "en")
 	for i := range 2 { // although the provider knows who is there
 		b.visit("login?redirect_uri=" + url.QueryEscape(app.URL+"/page?a=1&b=2"))
-		b.click(`ul.providers a`)
-		b.fill(`input[name=login]`, "u-1815")
+		b.Click(`ul.providers a`)
+		b.Fill(`input[name=login]`, "u-1815")
 		if asked := u.asked(t); asked["prompt"] != "login" || asked["scope"] != "openid profile email" || asked["ui_locales"] != "en" || asked["response_mode"] != "form_post" {
 			t.Errorf("asked with %v", asked)
 		}
-		b.fill(`input[name=password]`, "any")
-		b.click(`.login-submit`)
+		b.Fill(`input[name=password]`, "any")
+		b.Click(`.login-submit`)
 		if i == 0 { // it remembers what somebody agreed to
-			b.click(`input[value=consent] + button`)
+			b.Click(`input[value=consent] + button`)
 		}
-		b.see(`#app`)
-		if where := b.location(); where != app.URL+"/page?a=1&b=2" {
+		b.See(`#app`)
+		if where := b.Location(); where != app.URL+"/page?a=1&b=2" {
 			t.Errorf("led to %s", where)
 		}
 		b.visit("account")
@@ -263,16 +266,16 @@ func TestLink(t *testing.T) {
 	user := b.hasIdentities(object{"google": adaAtGoogle})
 
 	// From the account page it goes straight on.
-	b.click(`.card a[href*="login/orcid"]`)
+	b.Click(`.card a[href*="login/orcid"]`)
 	b.signInAt(orcid, adaAtORCID["id"].(string))
 	b.isIn()
-	b.reads(`.message`, "ORCID is now connected to your account.")
-	b.shot("linked")
+	b.Reads(`.message`, "ORCID is now connected to your account.")
+	b.Shots("linked")
 	both := object{"google": adaAtGoogle, "orcid": adaAtORCID}
 	if got := b.hasIdentities(both); got != user {
 		t.Errorf("linking led to the account %s, want %s", got, user)
 	}
-	if uri := get[string](b, `fetch("/currentUser").then(r => r.json()).then(u => u.identities.orcid.uri)`); uri != "https://orcid.example/0000-0002-1825-0097" {
+	if uri := testbrowser.Get[string](b, `fetch("/currentUser").then(r => r.json()).then(u => u.identities.orcid.uri)`); uri != "https://orcid.example/0000-0002-1825-0097" {
 		t.Errorf("the address of the ORCID iD is %q", uri)
 	}
 
@@ -285,12 +288,12 @@ func TestLink(t *testing.T) {
 	}{{"orcid", orcid, "login"}, {"google", google, "select_account"}} {
 		b.signOut()
 		b.to(provider.id)
-		b.fill(`input[name=login]`, both[provider.id].(object)["id"].(string))
+		b.Fill(`input[name=login]`, both[provider.id].(object)["id"].(string))
 		if got := provider.at.asked(t)["prompt"]; got != provider.prompt {
 			t.Errorf("%s is asked with prompt=%q, want %q", provider.id, got, provider.prompt)
 		}
-		b.fill(`input[name=password]`, "any")
-		b.click(`.login-submit`)
+		b.Fill(`input[name=password]`, "any")
+		b.Click(`.login-submit`)
 		b.isIn()
 		if got := b.hasIdentities(both); got != user {
 			t.Errorf("%s opens the account %s, want %s", provider.id, got, user)
@@ -301,12 +304,12 @@ func TestLink(t *testing.T) {
 		b := b.in(t)
 		b.visit("login/orcid")
 		b.isIn()
-		b.reads(`.message`, "ORCID is already connected to your account.")
+		b.Reads(`.message`, "ORCID is already connected to your account.")
 	})
 	t.Run("disconnect", func(t *testing.T) {
 		b := b.in(t)
-		b.click(`form[action*="disconnect/orcid"] button`)
-		b.reads(`.message`, "ORCID is no longer connected to your account.")
+		b.Click(`form[action*="disconnect/orcid"] button`)
+		b.Reads(`.message`, "ORCID is no longer connected to your account.")
 		b.hasIdentities(object{"google": adaAtGoogle})
 	})
 }
@@ -323,39 +326,39 @@ func TestCancel(t *testing.T) {
 
 	b := newTab(t, s, "en")
 	b.to("library")
-	b.click(abort)
-	b.reads(`.message`, "The sign-in with State Library was cancelled.")
-	b.at(s.base + "login")
-	b.shot("cancelled")
+	b.Click(abort)
+	b.Reads(`.message`, "The sign-in with State Library was cancelled.")
+	b.At(s.Base + "login")
+	b.Shots("cancelled")
 
 	// After the form, when it asks whether the server may know who somebody is.
 	b.to("library")
-	b.fill(`input[name=login]`, "u-1815")
-	b.fill(`input[name=password]`, "any")
-	b.click(`.login-submit`)
-	b.see(`input[value=consent] + button`)
-	b.click(abort)
-	b.reads(`.message`, "The sign-in with State Library was cancelled.")
-	b.at(s.base + "login")
+	b.Fill(`input[name=login]`, "u-1815")
+	b.Fill(`input[name=password]`, "any")
+	b.Click(`.login-submit`)
+	b.See(`input[value=consent] + button`)
+	b.Click(abort)
+	b.Reads(`.message`, "The sign-in with State Library was cancelled.")
+	b.At(s.Base + "login")
 
 	// Trying again is all it takes.
 	b.to("library")
-	b.click(`input[value=consent] + button`)
+	b.Click(`input[value=consent] + button`)
 	b.isIn()
 
 	// A link from elsewhere leads to a page that asks, not to the provider.
 	b.visit("login/orcid")
-	b.reads(`h1`, "Connect ORCID")
-	b.shot("asks")
-	b.click(`#depart`)
-	b.see(`input[name=login]`)
-	if where := b.location(); !strings.HasPrefix(where, orcid.issuer) {
+	b.Reads(`h1`, "Connect ORCID")
+	b.Shots("asks")
+	b.Click(`#depart`)
+	b.See(`input[name=login]`)
+	if where := b.Location(); !strings.HasPrefix(where, orcid.issuer) {
 		t.Errorf("the form is at %s", where)
 	}
-	b.click(abort)
+	b.Click(abort)
 	b.isIn()
-	b.reads(`.message`, "ORCID was cancelled.")
-	b.shot("cancelled-linking")
+	b.Reads(`.message`, "ORCID was not connected, because you cancelled it there.")
+	b.Shots("cancelled-linking")
 	b.hasIdentities(object{"library": adaAtLibrary})
 }
 
@@ -373,16 +376,16 @@ func TestProviderAway(t *testing.T) {
 	away := func() {
 		t.Helper()
 		b.to("library")
-		b.reads(`.message`, "State Library does not answer at the moment. Please try again later, or choose another way.")
-		b.at(s.base + "login")
+		b.Reads(`.message`, "State Library does not answer at the moment. Please try again later, or choose another way.")
+		b.At(s.Base + "login")
 	}
 
 	away() // never seen since the server has started
-	b.shot("away")
-	b.click(`ul.providers a[href*="login/test"]`)
-	b.fill(`input[name=username]`, "ada")
-	b.fill(`input[name=password]`, "secret")
-	b.click(`#login-submit`)
+	b.Shots("away")
+	b.Click(`ul.providers a[href*="login/test"]`)
+	b.Fill(`input[name=username]`, "ada")
+	b.Fill(`input[name=password]`, "secret")
+	b.Click(`#login-submit`)
 	b.isIn()
 	b.signOut()
 
@@ -396,8 +399,8 @@ func TestProviderAway(t *testing.T) {
 	// It stops after the browser has its answer, before the server has asked for the tokens,
 	// and comes back with other keys: the ID Token names one that the server has never seen.
 	b.holding(s.callback("library"), func() { b.to("library") }, func() { u.stop(t) })
-	b.reads(`.message`, "State Library does not answer at the moment.")
-	b.at(s.base + "login")
+	b.Reads(`.message`, "State Library does not answer at the moment.")
+	b.At(s.Base + "login")
 	u.start(t)
 	b.to("library")
 	b.signInAt(u, "u-1815")
@@ -433,9 +436,9 @@ func TestKeysReplaced(t *testing.T) {
 // asked for every ten seconds at most: who comes earlier has to try again.
 func (b *tab) isInAtLast() {
 	b.t.Helper()
-	deadline := time.Now().Add(patience)
-	for b.see(`.message`); b.location() != b.server.base+"account"; b.see(`.message`) {
-		b.reads(`.message`, "The answer of State Library could not be used")
+	deadline := time.Now().Add(testprogram.Patience)
+	for b.See(`.message`); b.Location() != b.server.Base+"account"; b.See(`.message`) {
+		b.Reads(`.message`, "The answer of State Library could not be used")
 		if time.Now().After(deadline) {
 			b.t.Fatal("the new keys are not taken")
 		}
@@ -475,7 +478,7 @@ func TestWrongAnswers(t *testing.T) {
 	u := startUpstream(t, "mock.mjs", object{"algorithm": "RS256"})
 	s.start(t, []object{library(u, nil)})
 	b := newTab(t, s, "en")
-	b.allowStatus(http.StatusBadRequest)
+	b.AllowStatus(http.StatusBadRequest)
 
 	const (
 		unusable  = "The answer of State Library could not be used"
@@ -506,18 +509,18 @@ func TestWrongAnswers(t *testing.T) {
 	}
 	nobody := func(b *tab) {
 		b.t.Helper()
-		if status := get[int](b, `fetch("/currentUser").then(r => r.status)`); status != http.StatusUnauthorized {
+		if status := testbrowser.Get[int](b, `fetch("/currentUser").then(r => r.status)`); status != http.StatusUnauthorized {
 			b.t.Errorf("/currentUser answers %d", status)
 		}
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			b := b.in(t)
-			b.forget()
+			b.Forget()
 			u.tell(t, tc.order)
 			b.to("library")
-			b.reads(`.message`, tc.want)
-			b.at(s.base + "login")
+			b.Reads(`.message`, tc.want)
+			b.At(s.Base + "login")
 			nobody(b)
 		})
 	}
@@ -530,8 +533,8 @@ func TestWrongAnswers(t *testing.T) {
 			b := b.in(t)
 			u.tell(t, order)
 			b.to("library")
-			b.reads(`.error-page h1`, "This sign-in has expired")
-			b.shot("no-attempt")
+			b.Reads(`.error-page h1`, "This sign-in has expired")
+			b.Shots("no-attempt")
 			nobody(b)
 		})
 	}
