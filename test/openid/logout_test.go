@@ -16,6 +16,8 @@ import (
 	"github.com/coder/websocket"
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
+
+	"login-server/internal/testprogram"
 )
 
 // promptly is how long it may take until everybody knows that somebody has signed out.
@@ -110,7 +112,7 @@ func (l *listener) authenticate(tokens *oauth2.Token) {
 // await waits until the socket hears something, and returns when it did.
 func (l *listener) await(kind string) time.Time {
 	l.t.Helper()
-	deadline := time.After(patience)
+	deadline := time.After(testprogram.Patience)
 	for {
 		select {
 		case m, ok := <-l.heard:
@@ -121,7 +123,7 @@ func (l *listener) await(kind string) time.Time {
 				return m.at
 			}
 		case <-deadline:
-			l.t.Fatalf("%s did not hear %s in %v", l.kind, kind, patience)
+			l.t.Fatalf("%s did not hear %s in %v", l.kind, kind, testprogram.Patience)
 		}
 	}
 }
@@ -243,8 +245,8 @@ func TestLogoutReachesEverything(t *testing.T) {
 			case l := <-letters:
 				within("telling the client", l.at)
 				web.checkLogoutToken(l.token, id, claims.Session)
-			case <-time.After(patience):
-				t.Errorf("the client was not told in %v", patience)
+			case <-time.After(testprogram.Patience):
+				t.Errorf("the client was not told in %v", testprogram.Patience)
 			}
 
 			want := map[bool]string{true: "", false: "invalid_grant"}[way.offline]

@@ -20,37 +20,34 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"login-server/internal/testenv"
+	"login-server/internal/testprogram"
 )
-
-// patience is how long something may take that no promise is about.
-const patience = 20 * time.Second
 
 type object = map[string]any
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	chromium.end()
+	chromium.End()
+	testprogram.Remove()
 	if shared.dir != "" {
 		_ = os.RemoveAll(shared.dir)
 	}
 	os.Exit(code)
 }
 
-// shared is what all tests have in common: the built program, and a certificate for this
-// machine with the authority that has signed it. All of it is made here, for this run.
+// shared is what all tests have in common: a certificate for this machine with the authority
+// that has signed it. Both are made here, for this run.
 var shared struct {
 	once sync.Once
 	err  error
-	// dir has login-server, ca.pem, cert.pem and key.pem.
+	// dir has ca.pem, cert.pem and key.pem.
 	dir         string
 	certificate tls.Certificate
 	authorities *x509.CertPool
@@ -61,17 +58,11 @@ var shared struct {
 
 func prepare(t testing.TB) {
 	t.Helper()
-	goTool := testenv.Need(t, "go")
 	shared.once.Do(func() {
 		if shared.dir, shared.err = os.MkdirTemp("", "login-server-openid-"); shared.err != nil {
 			return
 		}
-		if shared.err = makeCertificates(); shared.err != nil {
-			return
-		}
-		if out, err := exec.Command(goTool, "build", "-o", shared.dir, "login-server/cmd/login-server").CombinedOutput(); err != nil {
-			shared.err = fmt.Errorf("build: %w\n%s", err, out)
-		}
+		shared.err = makeCertificates()
 	})
 	if shared.err != nil {
 		t.Fatal(shared.err)
@@ -136,25 +127,13 @@ func newTransport() *http.Transport {
 	return &http.Transport{TLSClientConfig: &tls.Config{RootCAs: shared.authorities}, ForceAttemptHTTP2: true}
 }
 
-// freeAddress is host:port that nobody listens at. The port goes into the settings of
-// others before somebody does.
-func freeAddress(t testing.TB, host string) string {
-	t.Helper()
-	l, err := net.Listen("tcp", host+":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return net.JoinHostPort(host, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
-}
-
 // people can sign in with the password "<username>-pass".
 var people = []string{"ada", "bob", "cleo", "dan", "erin", "finn"}
 
-// server is the program in a folder of its own, with TLS of its own.
+// server is the program, with TLS of its own.
 type server struct {
 	issuer string
-	*process
+	*testprogram.Server
 }
 
 // startServer runs the program until the test ends, with these entries of
@@ -162,51 +141,18 @@ type server struct {
 func startServer(t testing.TB, applications []object, settings ...string) *server {
 	t.Helper()
 	prepare(t)
-	dir, address := t.TempDir(), freeAddress(t, "localhost")
-	_, port, _ := strings.Cut(address, ":")
-	s := &server{issuer: "https://" + address}
+	s := &server{Server: testprogram.New(t)}
+	s.issuer = fmt.Sprintf("https://localhost:%d", s.Port)
+	s.Base = s.issuer + "/"
 
 	var users []object
 	for i, name := range people {
 		users = append(users, object{"id": strconv.Itoa(i + 1), "username": name, "password": name + "-pass", "displayName": strings.ToUpper(name[:1]) + name[1:]})
 	}
 	providers := []object{{"id": "test", "strategy": "test", "name": "Test", "credentialsNecessary": true, "options": object{"users": users}}}
-	for name, value := range map[string]any{"providers.json": providers, "applications.json": applications} {
-		text, err := json.Marshal(value)
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name), text, 0o600)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	cmd := exec.Command(inShared("login-server"), "serve")
-	cmd.Dir = dir
-	cmd.Env = []string{
-		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "NODE_ENV=test", "PORT=" + port, "BASE_URL=" + s.issuer + "/", "RATE_LIMIT_MAX=1000",
-		"TLS_CERT_PATH=" + inShared("cert.pem"), "TLS_KEY_PATH=" + inShared("key.pem"),
-		"SSL_CERT_FILE=" + inShared("ca.pem"), "SSL_CERT_DIR=" + dir, // for logout tokens
-	}
-	cmd.Env = append(cmd.Env, settings...)
-	s.process = newProcess(cmd)
-	cmd.Stderr = s.said
-	s.process.start(t)
-	t.Cleanup(func() {
-		if err := s.stop(t, syscall.SIGTERM); err != nil {
-			t.Errorf("the server ended with: %v", err)
-		}
-		for _, line := range s.said.lines() {
-			if strings.Contains(line, "level=ERROR") {
-				t.Errorf("log: %s", line)
-			}
-		}
-		if t.Failed() {
-			t.Logf("log of the server:\n%s", strings.Join(s.said.lines(), "\n"))
-		}
-	})
-	s.until(t, "is ready", func(lines []string) bool {
-		return slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, "is ready at") })
-	})
+	s.Env = append(s.Env, "TLS_CERT_PATH="+inShared("cert.pem"), "TLS_KEY_PATH="+inShared("key.pem"),
+		"SSL_CERT_FILE="+inShared("ca.pem"), "SSL_CERT_DIR="+s.Dir) // for logout tokens
+	s.Start(t, testprogram.Files{"providers.json": providers, "applications.json": applications}, settings...)
 	return s
 }
 
@@ -250,85 +196,6 @@ func runNodeTests(t *testing.T, file string, settings object) {
 	case testing.Verbose():
 		t.Logf("%s", &output)
 	}
-}
-
-// process is a program that runs beside the test.
-type process struct {
-	cmd   *exec.Cmd
-	said  *transcript
-	ended chan struct{} // closed when it has ended with err
-	err   error
-}
-
-func newProcess(cmd *exec.Cmd) *process {
-	cmd.WaitDelay = patience
-	return &process{cmd: cmd, said: newTranscript(), ended: make(chan struct{})}
-}
-
-func (p *process) start(t testing.TB) {
-	t.Helper()
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		p.err = p.cmd.Wait()
-		close(p.ended)
-	}()
-}
-
-// stop sends a signal and returns how the process has ended.
-func (p *process) stop(t testing.TB, signal syscall.Signal) error {
-	t.Helper()
-	_ = p.cmd.Process.Signal(signal)
-	select {
-	case <-p.ended:
-	case <-time.After(patience):
-		_ = p.cmd.Process.Kill()
-		<-p.ended
-		t.Errorf("%s did not end %v after signal %v", p.cmd, patience, signal)
-	}
-	return p.err
-}
-
-// until waits for the process to write something.
-func (p *process) until(t testing.TB, what string, said func(lines []string) bool) {
-	t.Helper()
-	for deadline := time.After(patience); !said(p.said.lines()); {
-		select {
-		case <-p.said.written:
-		case <-p.ended:
-			t.Fatalf("%s has ended before it %s: %v\n%s", p.cmd, what, p.err, strings.Join(p.said.lines(), "\n"))
-		case <-deadline:
-			t.Fatalf("%v were not enough for %s until it %s\n%s", patience, p.cmd, what, strings.Join(p.said.lines(), "\n"))
-		}
-	}
-}
-
-// transcript is what a process writes, by lines.
-type transcript struct {
-	mu      sync.Mutex
-	text    bytes.Buffer
-	written chan struct{} // has an element when there is something new
-}
-
-func newTranscript() *transcript { return &transcript{written: make(chan struct{}, 1)} }
-
-func (l *transcript) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	select {
-	case l.written <- struct{}{}:
-	default:
-	}
-	return l.text.Write(p)
-}
-
-// lines are those that are complete.
-func (l *transcript) lines() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	list := strings.Split(l.text.String(), "\n")
-	return list[:len(list)-1]
 }
 
 // read is the body of an answer with status 200.

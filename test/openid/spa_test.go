@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"login-server/internal/testbrowser"
 	"login-server/internal/testenv"
 )
 
@@ -61,21 +62,21 @@ func (h heard) time() time.Time { return time.UnixMilli(h.At) }
 // hear waits for the application to hear something, by the socket or the stream.
 func (b *tab) hear(by, kind string) heard {
 	b.t.Helper()
-	return until[heard](b, `app.heard.find(m => m.by === `+quote(by)+` && m.type === `+quote(kind)+`) ?? null`)
+	return testbrowser.Wait[heard](b, `app.heard.find(m => m.by === `+testbrowser.Quote(by)+` && m.type === `+testbrowser.Quote(kind)+`) ?? null`)
 }
 
 // signInTo has the application sign somebody in, through the pages of the server.
 func (b *tab) signInTo(app, name string, consent bool) {
 	b.t.Helper()
-	b.visit(app + "/")
-	until[bool](b, `window.app ? true : null`)
-	b.leave(`app.manager.signinRedirect({ state: "kept" })`)
+	b.Visit(app + "/")
+	testbrowser.Wait[bool](b, `window.app ? true : null`)
+	b.Leave(`app.manager.signinRedirect({ state: "kept" })`)
 	b.signIn(name)
 	if consent {
-		b.click("#consent-allow")
+		b.Click("#consent-allow")
 	}
-	until[bool](b, `window.app && !window.left && location.pathname === "/" ? true : null`)
-	if problem := get[*string](b, `app.error`); problem != nil {
+	testbrowser.Wait[bool](b, `window.app && !window.left && location.pathname === "/" ? true : null`)
+	if problem := testbrowser.Get[*string](b, `app.error`); problem != nil {
 		b.t.Fatalf("the application says: %s", *problem)
 	}
 }
@@ -111,23 +112,23 @@ func TestBrowserApplication(t *testing.T) {
 		Scope        string `json:"scope"`
 	}
 	const current = `JSON.parse(app.user.toStorageString())`
-	first := get[user](page, current)
+	first := testbrowser.Get[user](page, current)
 	if first.Profile.Name != "Ada" || first.Profile.Sub == "" || first.Profile.Sid == "" {
 		t.Errorf("userinfo by CORS has given %+v", first.Profile)
 	}
-	if state := get[string](page, `app.user.state`); state != "kept" {
+	if state := testbrowser.Get[string](page, `app.user.state`); state != "kept" {
 		t.Errorf("the application's state is %q", state)
 	}
 
 	// Renewed by the refresh token: without a frame, and without cookies of another site.
-	renewed := get[user](page, `app.manager.signinSilent().then(user => (app.user = user, `+current+`))`)
+	renewed := testbrowser.Get[user](page, `app.manager.signinSilent().then(user => (app.user = user, `+current+`))`)
 	if renewed.AccessToken == first.AccessToken || renewed.RefreshToken == first.RefreshToken || renewed.Profile.Sub != first.Profile.Sub {
 		t.Errorf("renewed: the tokens are the old ones, or somebody else's: %+v", renewed.Profile)
 	}
 
 	// The events of the session, with the access token.
-	get[any](page, `void app.listen()`)
-	get[any](page, `app.stream()`)
+	testbrowser.Get[any](page, `void app.listen()`)
+	testbrowser.Get[any](page, `app.stream()`)
 	for _, by := range []string{"socket", "stream"} {
 		var told struct {
 			User struct{ Sub, Name string }
@@ -140,16 +141,16 @@ func TestBrowserApplication(t *testing.T) {
 		if err := json.Unmarshal(page.hear(by, "token").Content, &next); err != nil {
 			t.Fatal(err)
 		}
-		if status := get[int](page, `app.userinfo(`+quote(next.Token)+`)`); status != http.StatusOK {
+		if status := testbrowser.Get[int](page, `app.userinfo(`+testbrowser.Quote(next.Token)+`)`); status != http.StatusOK {
 			t.Errorf("%s: userinfo says %d to the token", by, status)
 		}
 	}
 	person := page.another()
-	person.visit(s.url("account"))
-	person.see("header a[href$=logout]")
-	get[any](page, `void (app.heard.length = 0)`) // before it was somebody's, the socket was told that nobody is signed in
+	person.Visit(s.url("account"))
+	person.See("header a[href$=logout]")
+	testbrowser.Get[any](page, `void (app.heard.length = 0)`) // before it was somebody's, the socket was told that nobody is signed in
 	before := time.Now()
-	person.click("header a[href$=logout]")
+	person.Click("header a[href$=logout]")
 	for _, by := range []string{"socket", "stream"} {
 		if took := page.hear(by, "loggedOut").time().Sub(before); took > promptly {
 			t.Errorf("%s: the application heard of signing out after %v", by, took)
@@ -158,44 +159,42 @@ func TestBrowserApplication(t *testing.T) {
 	if code := string(page.hear("socket", "closed").Content); code != "1008" {
 		t.Errorf("the socket was closed with %s", code)
 	}
-	if outcome := get[string](page, `app.manager.signinSilent().then(() => "renewed", e => e.error)`); outcome != "invalid_grant" {
+	if outcome := testbrowser.Get[string](page, `app.manager.signinSilent().then(() => "renewed", e => e.error)`); outcome != "invalid_grant" {
 		t.Errorf("refreshing after signing out: %s", outcome)
 	}
-	if status := get[int](page, `app.userinfo(app.user.access_token)`); status != http.StatusUnauthorized {
+	if status := testbrowser.Get[int](page, `app.userinfo(app.user.access_token)`); status != http.StatusUnauthorized {
 		t.Errorf("userinfo after signing out: %d", status)
 	}
 
 	// The application gives its access token back, and then signs out itself.
 	signIn(false)
-	if status := get[int](page, `app.manager.revokeTokens(["access_token"]).then(() => app.userinfo(app.user.access_token))`); status != http.StatusUnauthorized {
+	if status := testbrowser.Get[int](page, `app.manager.revokeTokens(["access_token"]).then(() => app.userinfo(app.user.access_token))`); status != http.StatusUnauthorized {
 		t.Errorf("userinfo after revocation: %d", status)
 	}
-	page.leave(`app.manager.signoutRedirect({ state: "goodbye" })`)
-	until[bool](page, `window.app && !window.left && location.pathname === "/bye" ? true : null`)
-	if got, _ := url.Parse(page.location()); got.Query().Get("state") == "" || len(got.Query()) != 1 {
+	page.Leave(`app.manager.signoutRedirect({ state: "goodbye" })`)
+	testbrowser.Wait[bool](page, `window.app && !window.left && location.pathname === "/bye" ? true : null`)
+	if got, _ := url.Parse(page.Location()); got.Query().Get("state") == "" || len(got.Query()) != 1 {
 		t.Errorf("signed out, the browser is at %s", got)
 	}
-	if kept := get[*string](page, `app.signedOut?.userState ?? app.error`); kept == nil || *kept != "goodbye" {
+	if kept := testbrowser.Get[*string](page, `app.signedOut?.userState ?? app.error`); kept == nil || *kept != "goodbye" {
 		t.Errorf("signing out has come back with %v", kept)
 	}
-	page.visit(s.url("account"))
-	page.see(`a.provider[href*="login/test"]`)
+	page.Visit(s.url("account"))
+	page.See(`a.provider[href*="login/test"]`)
 
 	// The pages of another origin get nothing, even with a good token.
 	t.Run("another origin", func(t *testing.T) {
 		signIn(false)
-		token := get[string](page, `app.user.access_token`)
+		token := testbrowser.Get[string](page, `app.user.access_token`)
 		elsewhere := newTab(t, s)
-		elsewhere.mu.Lock()
-		elsewhere.expected = true
-		elsewhere.mu.Unlock()
-		elsewhere.visit(startApp(t, settings).URL + "/settings.json")
-		status := get[string](elsewhere, `fetch(`+quote(s.url("oauth/userinfo"))+`, {headers: {authorization: "Bearer `+token+`"}}).then(r => String(r.status), e => e.name)`)
+		elsewhere.Allow("") // to be held back
+		elsewhere.Visit(startApp(t, settings).URL + "/settings.json")
+		status := testbrowser.Get[string](elsewhere, `fetch(`+testbrowser.Quote(s.url("oauth/userinfo"))+`, {headers: {authorization: "Bearer `+token+`"}}).then(r => String(r.status), e => e.name)`)
 		if status != "TypeError" {
 			t.Errorf("userinfo: %s", status)
 		}
-		socket := get[string](elsewhere, `new Promise(done => {
-			const socket = new WebSocket(`+quote("wss"+s.issuer[len("https"):]+"/")+`)
+		socket := testbrowser.Get[string](elsewhere, `new Promise(done => {
+			const socket = new WebSocket(`+testbrowser.Quote("wss"+s.issuer[len("https"):]+"/")+`)
 			socket.onmessage = ({ data }) => done(data)
 			socket.onclose = () => done("closed")
 		})`)
@@ -224,11 +223,11 @@ func TestSessionManagement(t *testing.T) {
 
 	// Without a refresh token the library asks in a frame.
 	const profile = `JSON.stringify([app.user.profile.sub, app.user.profile.sid, app.user.profile.auth_time])`
-	first := get[string](page, profile)
-	if again := get[string](page, `app.manager.signinSilent().then(user => (app.user = user, `+profile+`))`); again != first {
+	first := testbrowser.Get[string](page, profile)
+	if again := testbrowser.Get[string](page, `app.manager.signinSilent().then(user => (app.user = user, `+profile+`))`); again != first {
 		t.Errorf("renewed in a frame, the ID Token says %s, and said %s", again, first)
 	}
-	if n := get[int](page, `app.heard.length`); n != 0 {
+	if n := testbrowser.Get[int](page, `app.heard.length`); n != 0 {
 		t.Error("the application was told that the person has signed out, before they did")
 	}
 	page.another().signOut()
