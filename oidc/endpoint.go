@@ -140,10 +140,13 @@ func (p *Provider) fail(w http.ResponseWriter, r *http.Request, err error) {
 var typeJSON, noStore = []string{"application/json"}, []string{"no-store"}
 
 func writeJSON(w http.ResponseWriter, status int, value any) {
-	body, err := json.Marshal(value)
-	if err != nil {
-		http.Error(w, "", http.StatusInternalServerError)
-		return
+	body, made := value.(json.RawMessage)
+	if !made {
+		var err error
+		if body, err = json.Marshal(value); err != nil {
+			http.Error(w, "", http.StatusInternalServerError)
+			return
+		}
 	}
 	h := w.Header()
 	h["Content-Type"], h["Cache-Control"] = typeJSON, noStore

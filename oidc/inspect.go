@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"login-server/store"
@@ -17,9 +18,18 @@ import (
 // access is an access token that is in force.
 type access struct {
 	accessClaims
+	// verified is the JWT that it is; nil for an opaque token.
+	verified *verified
 	// grant is what it was made from; User is empty for a client's own.
 	grant  grant
 	Scopes []string
+}
+
+// verified is a JWT whose signature was checked, in memory.
+type verified struct {
+	claims accessClaims
+	// describe returns the answer of the introspection endpoint, which is made once.
+	describe func() ([]byte, error)
 }
 
 var errNoToken = errors.New("not an access token of this server, or not any more")
@@ -37,20 +47,21 @@ func (p *Provider) inspect(ctx context.Context, token string) (*access, error) {
 	if isOpaque(token) {
 		return p.inspectOpaque(ctx, token)
 	}
-	claims, err := p.verified.Get(ctx, hashSecret(token), func(context.Context, string) (accessClaims, error) {
+	jwt, err := p.verified.Get(ctx, hashSecret(token), func(context.Context, string) (*verified, error) {
 		var c accessClaims
 		payload, err := p.o.Tokens.VerifyJWT(token, "at+jwt")
 		if err != nil {
-			return c, errNoToken
+			return nil, errNoToken
 		}
 		if err := json.Unmarshal(payload, &c); err != nil || c.Issuer != p.o.Issuer {
-			return c, errNoToken
+			return nil, errNoToken
 		}
-		return c, nil
+		return &verified{c, sync.OnceValues(func() ([]byte, error) { return json.Marshal(c.introspection()) })}, nil
 	})
 	if err != nil {
 		return nil, err
 	}
+	claims := &jwt.claims
 	if p.o.Clock.Now().Unix() >= claims.Expires {
 		return nil, errNoToken
 	}
@@ -75,7 +86,7 @@ func (p *Provider) inspect(ctx context.Context, token string) (*access, error) {
 			return nil, err
 		}
 	}
-	return &access{accessClaims: claims, grant: g, Scopes: strings.Fields(claims.Scope)}, nil
+	return &access{accessClaims: *claims, verified: jwt, grant: g, Scopes: strings.Fields(claims.Scope)}, nil
 }
 
 func (p *Provider) inspectOpaque(ctx context.Context, token string) (*access, error) {
@@ -167,11 +178,20 @@ func (p *Provider) introspect(ctx context.Context, c *Client, form url.Values) (
 	if a.Client != c.ClientID && !slices.ContainsFunc(a.Audience, c.is) {
 		return inactive, nil
 	}
-	answer := introspection{Active: true, accessClaims: a.accessClaims, TokenType: "Bearer"}
-	if a.Confirm != nil {
+	if a.verified != nil {
+		described, err := a.verified.describe()
+		return json.RawMessage(described), err
+	}
+	return a.introspection(), nil
+}
+
+// introspection is the answer about a token with these claims that is in force.
+func (c *accessClaims) introspection() introspection {
+	answer := introspection{Active: true, accessClaims: *c, TokenType: "Bearer"}
+	if c.Confirm != nil {
 		answer.TokenType = "DPoP"
 	}
-	return answer, nil
+	return answer
 }
 
 // is tells whether the client is an audience of access tokens: by its client_id, or by

@@ -112,8 +112,8 @@ type Provider struct {
 	logouts  *Logouts
 	// salt is what pairwise subjects are computed with; it never changes.
 	salt []byte
-	// verified are the claims of access tokens whose signature was checked.
-	verified *store.Cache[accessClaims]
+	// verified are JWT access tokens whose signature was checked.
+	verified *store.Cache[*verified]
 	// remote are the keys that clients publish; spent and proofs what is good once.
 	remote *remoteKeys
 	spent  *store.Collection[spent]
@@ -165,7 +165,7 @@ func New(ctx context.Context, apps []config.Application, o Options) (*Provider, 
 		consents: store.NewCollection(o.Store, "consent", consent.index),
 		origins:  store.NewCache[bool](10_000, 5*time.Second, o.Clock.Now),
 		devices:  store.NewCollection(o.Store, "device", device.index),
-		verified: store.NewCache[accessClaims](grantsInMemory, time.Minute, o.Clock.Now),
+		verified: store.NewCache[*verified](grantsInMemory, time.Minute, o.Clock.Now),
 		remote:   newRemoteKeys(o),
 		spent:    store.NewCollection(o.Store, "spent", spent.index),
 		proofs:   usedProofs{now: o.Clock.Now, room: maxProofs},
