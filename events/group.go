@@ -291,7 +291,7 @@ func (h *Hub) read(g *group) (*state, error) {
 // the accounts on whose changes it depends.
 func (h *Hub) readUser(ctx context.Context, sess session.Session, access *Access) (*state, []string, error) {
 	account, users, err := h.o.Users.Trace(ctx, sess.UserID)
-	if err != nil {
+	if err != nil || account.Disabled {
 		return signedOut, users, err
 	}
 	if access != nil {

@@ -63,6 +63,9 @@ type Account struct {
 	Claims map[string]Claim          `json:"claims,omitempty"`
 	Given  map[string]map[string]any `json:"given,omitempty"`
 
+	// Disabled: an operator has shut the account; nothing of it is lost.
+	Disabled bool `json:"disabled,omitempty"`
+
 	// MergedInto is the id of the account that has absorbed this one; the document
 	// is then a tombstone that keeps what an undo needs.
 	MergedInto string     `json:"mergedInto,omitempty"`

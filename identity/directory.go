@@ -32,6 +32,9 @@ var (
 	ErrNameEmpty   = errors.New("the name is empty")
 	ErrNameLong    = fmt.Errorf("the name has more than %d characters", MaxName)
 	ErrNameControl = errors.New("the name contains control characters")
+	// ErrDisabled: an operator has disabled the account. Nobody signs in to it, and nothing
+	// joins it.
+	ErrDisabled = errors.New("the account is disabled")
 	// ErrProfile: a provider has vouched for somebody without a usable id, or hands on
 	// what tokens cannot carry.
 	ErrProfile = errors.New("profile that cannot be used")
@@ -495,6 +498,9 @@ func (d *Directory) touch(ctx context.Context, id string, p Profile, sealed stri
 		if !a.has(p.Provider, p.ID) {
 			return ErrNotLinked
 		}
+		if a.Disabled {
+			return ErrDisabled
+		}
 		a.Identities[p.Provider] = p.identity()
 		a.keepUpstream(p.Provider, sealed)
 		a.keepGiven(p.Provider, p.given())
@@ -530,6 +536,8 @@ func (d *Directory) Link(ctx context.Context, id string, p Profile) (Account, er
 				continue
 			}
 			return a, err
+		case err == nil && owner.Disabled:
+			return Account{}, ErrDisabled
 		case err == nil:
 			if both := shared(own, owner); len(both) > 0 {
 				return Account{}, &SharedError{Providers: both}
@@ -633,6 +641,15 @@ func (d *Directory) Rename(ctx context.Context, id, name string) (Account, error
 	}
 	return d.update(ctx, id, func(a *Account) error {
 		a.Name = name
+		return nil
+	})
+}
+
+// SetDisabled disables an account, or enables it again. The sessions are for the caller
+// to end.
+func (d *Directory) SetDisabled(ctx context.Context, id string, disabled bool) (Account, error) {
+	return d.update(ctx, id, func(a *Account) error {
+		a.Disabled = disabled
 		return nil
 	})
 }

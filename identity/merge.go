@@ -71,6 +71,9 @@ func (d *Directory) Merge(ctx context.Context, survivor, other string) (Account,
 		if into.ID == from.ID {
 			return into.Value, nil
 		}
+		if into.Value.Disabled || from.Value.Disabled {
+			return Account{}, ErrDisabled
+		}
 		if both := shared(into.Value, from.Value); len(both) > 0 {
 			return Account{}, &SharedError{Providers: both}
 		}

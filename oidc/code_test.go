@@ -84,3 +84,23 @@ func TestRefresh(t *testing.T) {
 	refresh(third).want(t, 400, "invalid_grant")
 	refresh(fourth).want(t, 400, "invalid_grant")
 }
+
+// A disabled account is the end of what was given in its name, also of what outlives a
+// session; it is good again when the account is.
+func TestDisabledAccount(t *testing.T) {
+	h := newHouse(t, webClient)
+	ada := h.person("ada")
+	got := h.redeem("app:"+secret, h.answered(ask("app", "scope", "openid offline_access"), ada).Get("code")).want(t, 200, "")
+	if _, err := h.users.SetDisabled(t.Context(), ada.Account.ID, true); err != nil {
+		t.Fatal(err)
+	}
+	refresh := form("grant_type", "refresh_token", "refresh_token", got.text("refresh_token"))
+	h.call(PathToken, "app:"+secret, refresh).want(t, 400, "invalid_grant")
+	if info := h.call(PathIntrospect, "app:"+secret, form("token", got.text("access_token"))); info.JSON["active"] != false {
+		t.Errorf("introspection: %s", info.Body)
+	}
+	if _, err := h.users.SetDisabled(t.Context(), ada.Account.ID, false); err != nil {
+		t.Fatal(err)
+	}
+	h.call(PathToken, "app:"+secret, refresh).want(t, 200, "")
+}

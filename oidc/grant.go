@@ -248,9 +248,11 @@ func (p *Provider) inForce(ctx context.Context, g grant) error {
 	}
 	// An account that was merged answers to its former ids: the grant stays, with the
 	// subject that the client knows.
-	if _, err := p.o.Users.Get(ctx, g.User); errors.Is(err, store.ErrNotFound) {
+	account, err := p.o.Users.Get(ctx, g.User)
+	switch {
+	case errors.Is(err, store.ErrNotFound), err == nil && account.Disabled:
 		return errGone
-	} else if err != nil {
+	case err != nil:
 		return err
 	}
 	if g.Offline {

@@ -222,7 +222,7 @@ func (s *Server) finish(w http.ResponseWriter, r *http.Request) error {
 	d := s.resumed(r.Context(), a)
 	if err == nil {
 		err = s.settle(w, r, p, v, d, a, profile)
-		if !errors.Is(err, identity.ErrProfile) {
+		if !errors.Is(err, identity.ErrProfile) && !errors.Is(err, identity.ErrDisabled) {
 			return err
 		}
 	}
@@ -314,6 +314,8 @@ func (s *Server) failed(w http.ResponseWriter, r *http.Request, p *providers.Pro
 		f = say("error", "provider_reason", "link_reason")
 	case errors.Is(err, providers.ErrRefused):
 		f = say("error", "provider_refused", "link_refused")
+	case errors.Is(err, identity.ErrDisabled):
+		f = note("error", "account_disabled", nil)
 	case errors.As(err, &away):
 		f = say("error", "provider_unavailable", "link_unavailable")
 		s.Log.Warn("provider could not be asked", "request_id", requestID(w), "provider", p.ID, "err", err)

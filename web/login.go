@@ -355,6 +355,9 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	err = s.admit(w, r, v, d, profile)
+	if errors.Is(err, identity.ErrDisabled) {
+		return again(beside("account_disabled", nil))
+	}
 	if errors.Is(err, identity.ErrProfile) {
 		s.Log.Warn("provider vouches for nobody", "request_id", requestID(w), "provider", p.ID, "err", err)
 		return again(beside("provider_unavailable", map[string]any{"Provider": p.Name}))

@@ -76,7 +76,7 @@ func (s *Server) proven(w http.ResponseWriter, r *http.Request, sealed string) (
 		if err != nil && !isNotFound(err) {
 			return v, p, other, err
 		}
-		valid = err == nil && other.ID == p.Other
+		valid = err == nil && other.ID == p.Other && !other.Disabled
 	}
 	if !valid {
 		if err = s.redirectNoting(w, s.path("account"), note("error", "merge_expired", nil)); err == nil {

@@ -322,8 +322,8 @@ func (s *Server) visitor(r *http.Request) (visitor, error) {
 	}
 	account, err := s.Users.Get(r.Context(), visit.Session.UserID)
 	switch {
-	case isNotFound(err):
-		// The account was deleted; its sessions are about to be.
+	case isNotFound(err), err == nil && account.Disabled:
+		// The account was deleted, or disabled; its sessions are about to be ended.
 		return visitor{Visit: session.Visit{Stale: true}}, nil
 	case err != nil:
 		return visitor{}, fmt.Errorf("read account: %w", err)

@@ -199,6 +199,8 @@ type userDetails struct {
 	Absorbed []identity.Absorbed `json:"absorbed"`
 	// Claims are what is known of the person, each with its source.
 	Claims map[string]identity.Claim `json:"claims"`
+	// Disabled: nobody can sign in to it.
+	Disabled bool `json:"disabled,omitempty"`
 }
 
 // Run implements the command.
@@ -222,7 +224,7 @@ func (p *program) show(ctx context.Context, a *app, account identity.Account) er
 	if err != nil {
 		return err
 	}
-	d := userDetails{UserWithUsage: account.UserWithUsage(), Sessions: len(sessions), Absorbed: account.Absorbed, Claims: account.Known()}
+	d := userDetails{UserWithUsage: account.UserWithUsage(), Sessions: len(sessions), Absorbed: account.Absorbed, Claims: account.Known(), Disabled: account.Disabled}
 	if d.Absorbed == nil {
 		d.Absorbed = []identity.Absorbed{}
 	}
@@ -233,6 +235,9 @@ func (p *program) show(ctx context.Context, a *app, account identity.Account) er
 		{"Name", account.Name}, {"Id", account.ID}, {"URI", account.URI},
 		{"Created", when(account.Created)}, {"Last used", when(account.LastUsed)},
 		{"Sessions", fmt.Sprint(len(sessions))},
+	}
+	if account.Disabled {
+		pairs = append(pairs, [2]string{"Disabled", "yes; nobody can sign in"})
 	}
 	for _, provider := range account.Providers() {
 		i := account.Identities[provider]
@@ -276,9 +281,11 @@ func (p *program) show(ctx context.Context, a *app, account identity.Account) er
 }
 
 type userSetCmd struct {
-	Ref   string   `arg:"" help:"${ref}"`
-	Name  string   `help:"The new name, 1 to 200 characters." placeholder:"NAME"`
-	Claim []string `sep:"none" help:"A standard claim; may be given several times." placeholder:"NAME=VALUE"`
+	Ref     string   `arg:"" help:"${ref}"`
+	Disable bool     `help:"Nobody signs in to the account any more, and whoever is signed in is signed out." xor:"disable"`
+	Enable  bool     `help:"The account is as it was before." xor:"disable"`
+	Name    string   `help:"The new name, 1 to 200 characters." placeholder:"NAME"`
+	Claim   []string `sep:"none" help:"A standard claim; may be given several times." placeholder:"NAME=VALUE"`
 }
 
 // Help implements kong.HelpProvider.
@@ -290,14 +297,15 @@ Claims are those of OpenID Connect: ` + strings.Join(identity.ClaimNames(), ", "
 Examples:
 
   login-server user set local:ada --name "Ada Lovelace"
+  login-server user set github:583231 --disable
   login-server user set local:ada --claim email=ada@example.org --claim email_verified=true
   login-server user set local:ada --claim 'address={"locality":"London","country":"United Kingdom"}'`
 }
 
 // Run implements the command.
 func (c userSetCmd) Run(ctx context.Context, a *app) error {
-	if c.Name == "" && len(c.Claim) == 0 {
-		return errors.New("there is nothing to set: give --name or --claim")
+	if c.Name == "" && len(c.Claim) == 0 && !c.Disable && !c.Enable {
+		return errors.New("there is nothing to set: give --name, --claim, --disable or --enable")
 	}
 	changes := map[string]any{}
 	for _, setting := range c.Claim {
@@ -324,6 +332,14 @@ func (c userSetCmd) Run(ctx context.Context, a *app) error {
 		account, err := p.lookUp(ctx, c.Ref)
 		if err != nil {
 			return err
+		}
+		if c.Disable || c.Enable {
+			if account, err = p.setDisabled(ctx, account, c.Disable); err != nil {
+				return err
+			}
+		}
+		if len(changes) == 0 {
+			return p.show(ctx, a, account)
 		}
 		old := account.Name
 		if account, err = p.users.SetClaims(ctx, account.ID, identity.SourceOperator, changes); err != nil {
@@ -371,6 +387,21 @@ func (c userDeleteCmd) Run(ctx context.Context, a *app) error {
 // summary names an account in a sentence.
 func summary(a identity.Account) string {
 	return fmt.Sprintf("%q (%s; %s)", a.Name, a.ID, strings.Join(identityRefs(a.User()), ", "))
+}
+
+// setDisabled shuts an account, or opens it again. Sessions end after it is shut, so that
+// nobody gets in between.
+func (p *program) setDisabled(ctx context.Context, account identity.Account, disabled bool) (identity.Account, error) {
+	account, err := p.users.SetDisabled(ctx, account.ID, disabled)
+	if err != nil || !disabled {
+		return account, err
+	}
+	ids, err := p.users.IDs(ctx, account)
+	if err != nil {
+		return account, err
+	}
+	_, err = p.sessions.RemoveAll(ctx, "", ids...)
+	return account, err
 }
 
 type userMergeCmd struct {
