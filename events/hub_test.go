@@ -127,8 +127,8 @@ func TestSessionsFollowMerges(t *testing.T) {
 		_, _, err = w.users.UndoMerge(w.Context(), ada.ID, bob.ID)
 		w.must(err)
 		a.want("updated All")
-		b.want("updated Bob")
-		c.want("updated Bob") // though neither Cid nor the session has changed
+		b.wantAtLast("updated All", "updated Bob")
+		c.wantAtLast("updated All", "updated Bob") // though neither Cid nor the session has changed
 		w.must(w.users.Delete(w.Context(), bob.ID))
 		a.want("")
 		b.want("loggedOut")

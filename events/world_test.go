@@ -368,6 +368,21 @@ func (c *client) want(want string) []message {
 	return got
 }
 
+// wantAtLast checks that the last message is want, and that nothing came before but what a
+// look in the middle of a change of several documents may have seen.
+func (c *client) wantAtLast(between, want string) {
+	c.Helper()
+	got := c.take()
+	for i, m := range got {
+		if last := i == len(got)-1; m.String() != want && (last || m.String() != between) {
+			c.Errorf("message %d of %d is %q, want %q in the end", i+1, len(got), m, want)
+		}
+	}
+	if len(got) == 0 {
+		c.Errorf("nothing has come, want %q", want)
+	}
+}
+
 const greeting = "open, about, providers, "
 
 // greeted checks the greeting, and returns what has come after about and providers.
