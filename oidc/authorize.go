@@ -390,8 +390,8 @@ func (p *Provider) issue(ctx context.Context, r *request, who *Person, subject s
 		Offline: r.has(scopeOffline) && r.client.allows(grantRefresh) && r.hasType("code"),
 		Scope:   slices.Clone(r.Scope), Resources: r.Resources, Claims: r.Claims, Nonce: r.Nonce,
 		AuthTime: who.Session.AuthTime, ACR: acrOf(who.Session), AMR: amrOf(who.Session),
-		RequireAuthTime: r.MaxAge != nil || r.client.RequireAuthTime, KeyThumbprint: r.KeyThumbprint,
-		Created: now, Used: now, Expires: now.Add(codeLife),
+		KeyThumbprint: r.KeyThumbprint,
+		Created:       now, Used: now, Expires: now.Add(codeLife),
 	}
 	if !g.Offline {
 		g.Scope = slices.DeleteFunc(g.Scope, func(s string) bool { return s == scopeOffline })

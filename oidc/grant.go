@@ -39,8 +39,6 @@ type grant struct {
 	AuthTime  time.Time       `json:"authTime"`
 	ACR       string          `json:"acr,omitempty"`
 	AMR       []string        `json:"amr,omitempty"`
-	// RequireAuthTime: max_age was asked for, or the client wants auth_time always.
-	RequireAuthTime bool `json:"requireAuthTime,omitempty"`
 	// KeyThumbprint binds the tokens that are given next to a DPoP key (RFC 9449).
 	KeyThumbprint string `json:"jkt,omitempty"`
 

@@ -65,14 +65,7 @@ func (p *Provider) inspect(ctx context.Context, token string) (*access, error) {
 	if p.o.Clock.Now().Unix() >= claims.Expires {
 		return nil, errNoToken
 	}
-	id, ok := grantOf(claims.ID)
-	if !ok {
-		return nil, errNoToken
-	}
-	g, err := p.grantByID(ctx, id)
-	if errors.Is(err, errGone) {
-		return nil, errNoToken
-	}
+	g, err := p.grantOfToken(ctx, claims.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -89,15 +82,22 @@ func (p *Provider) inspect(ctx context.Context, token string) (*access, error) {
 	return &access{accessClaims: *claims, verified: jwt, grant: g, Scopes: strings.Fields(claims.Scope)}, nil
 }
 
-func (p *Provider) inspectOpaque(ctx context.Context, token string) (*access, error) {
+// grantOfToken is the grant in force that a token, or the jti of one, says to be of;
+// errNoToken if there is none.
+func (p *Provider) grantOfToken(ctx context.Context, token string) (grant, error) {
 	id, ok := grantOf(token)
 	if !ok {
-		return nil, errNoToken
+		return grant{}, errNoToken
 	}
 	g, err := p.grantByID(ctx, id)
 	if errors.Is(err, errGone) {
-		return nil, errNoToken
+		return grant{}, errNoToken
 	}
+	return g, err
+}
+
+func (p *Provider) inspectOpaque(ctx context.Context, token string) (*access, error) {
+	g, err := p.grantOfToken(ctx, token)
 	if err != nil {
 		return nil, err
 	}
@@ -212,12 +212,8 @@ func (p *Provider) introspectOther(ctx context.Context, c *Client, token string)
 			return known, err
 		}
 	}
-	id, ok := grantOf(token)
-	if !ok {
-		return inactive, nil
-	}
-	g, err := p.grantByID(ctx, id)
-	if errors.Is(err, errGone) {
+	g, err := p.grantOfToken(ctx, token)
+	if errors.Is(err, errNoToken) {
 		return inactive, nil
 	}
 	if err != nil {
@@ -253,7 +249,7 @@ func (p *Provider) older(ctx context.Context, token string) (any, error) {
 		return nil, nil
 	}
 	a, err := p.o.Users.Get(ctx, claims.User.ID)
-	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrInvalid) {
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrInvalid) || err == nil && a.Disabled {
 		return nil, nil
 	}
 	if err != nil {

@@ -104,6 +104,15 @@ func TestIntrospectionOfOlderTokens(t *testing.T) {
 		t.Error("a client that has registered itself hears of it")
 	}
 	h.client(t, "app").Registered = false
+	if _, err := h.users.SetDisabled(t.Context(), ada.Account.ID, true); err != nil {
+		t.Fatal(err)
+	}
+	if h.active(app, signed.Token) {
+		t.Error("a token of a disabled account")
+	}
+	if _, err := h.users.SetDisabled(t.Context(), ada.Account.ID, false); err != nil {
+		t.Fatal(err)
+	}
 	h.clock.Advance(2 * time.Minute)
 	if h.active(app, signed.Token) {
 		t.Error("active after its end")

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -294,12 +293,5 @@ func clientOf(ask *oidc.Ask) templates.Client {
 // form-action: browsers hold the redirects that follow a form to it as well, and where a
 // client sends people on to is not known here.
 func (s *Server) renderPosting(w http.ResponseWriter, page templates.FormPostPage) {
-	b := buffers.Get().(*bytes.Buffer)
-	b.Reset()
-	defer buffers.Put(b)
-	if err := s.Templates.Render(b, page); err != nil {
-		s.renderFailed(w, err)
-		return
-	}
-	s.writeWithPolicy(w, http.StatusOK, "default-src 'none'; style-src 'self' 'nonce-"+page.Nonce+"'; img-src 'self'; script-src 'nonce-"+page.Nonce+"'; base-uri 'none'; frame-ancestors 'none'", b.Bytes())
+	s.renderUnder(w, http.StatusOK, "default-src 'none'; style-src 'self' 'nonce-"+page.Nonce+"'; img-src 'self'; script-src 'nonce-"+page.Nonce+"'; base-uri 'none'; frame-ancestors 'none'", page)
 }

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bytes"
 	"net/http"
 	"net/url"
 	"slices"
@@ -113,14 +112,7 @@ func (s *Server) renderLeaving(w http.ResponseWriter, r *http.Request, page temp
 		s.render(w, http.StatusOK, page.Nonce, page)
 		return
 	}
-	b := buffers.Get().(*bytes.Buffer)
-	b.Reset()
-	defer buffers.Put(b)
-	if err := s.Templates.Render(b, page); err != nil {
-		s.renderFailed(w, err)
-		return
-	}
-	s.writeWithPolicy(w, http.StatusOK, strings.ReplaceAll(s.offered.Load().csp, "NONCE", page.Nonce)+"; frame-src "+strings.Join(origins(page.Frames), " "), b.Bytes())
+	s.renderUnder(w, http.StatusOK, s.policy(page.Nonce)+"; frame-src "+strings.Join(origins(page.Frames), " "), page)
 }
 
 // origins are those of addresses, each once, as a source list of a policy has them: what

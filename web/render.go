@@ -79,15 +79,7 @@ func policyFor(policy, answer string, logos []string) string {
 
 // renderFor answers with a page that is about clients; see policyFor.
 func (s *Server) renderFor(w http.ResponseWriter, nonce string, page any, answer string, logos ...string) {
-	b := buffers.Get().(*bytes.Buffer)
-	b.Reset()
-	defer buffers.Put(b)
-	if err := s.Templates.Render(b, page); err != nil {
-		s.renderFailed(w, err)
-		return
-	}
-	policy := strings.ReplaceAll(s.offered.Load().csp, "NONCE", nonce)
-	s.writeWithPolicy(w, http.StatusOK, policyFor(policy, answer, logos), b.Bytes())
+	s.renderUnder(w, http.StatusOK, policyFor(s.policy(nonce), answer, logos), page)
 }
 
 func originOf(raw string) string {
@@ -102,6 +94,11 @@ var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // render answers with a page. Nothing is written if its template fails.
 func (s *Server) render(w http.ResponseWriter, status int, nonce string, page any) {
+	s.renderUnder(w, status, s.policy(nonce), page)
+}
+
+// renderUnder is render with another Content-Security-Policy than that of all pages.
+func (s *Server) renderUnder(w http.ResponseWriter, status int, policy string, page any) {
 	b := buffers.Get().(*bytes.Buffer)
 	b.Reset()
 	defer buffers.Put(b)
@@ -109,7 +106,12 @@ func (s *Server) render(w http.ResponseWriter, status int, nonce string, page an
 		s.renderFailed(w, err)
 		return
 	}
-	s.writePage(w, status, nonce, b.Bytes())
+	s.writeWithPolicy(w, status, policy, b.Bytes())
+}
+
+// policy is the Content-Security-Policy of all pages, with the nonce of one.
+func (s *Server) policy(nonce string) string {
+	return strings.ReplaceAll(s.offered.Load().csp, "NONCE", nonce)
 }
 
 // renderFailed answers when a template cannot be executed, not even that of the error page.
@@ -119,7 +121,7 @@ func (s *Server) renderFailed(w http.ResponseWriter, err error) {
 }
 
 func (s *Server) writePage(w http.ResponseWriter, status int, nonce string, body []byte) {
-	s.writeWithPolicy(w, status, strings.ReplaceAll(s.offered.Load().csp, "NONCE", nonce), body)
+	s.writeWithPolicy(w, status, s.policy(nonce), body)
 }
 
 func (s *Server) writeWithPolicy(w http.ResponseWriter, status int, policy string, body []byte) {
