@@ -301,8 +301,11 @@ var algorithms = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", 
 
 // dataDir checks now, together with everything else, what would otherwise be the
 // second complaint: whether the directory can be written, or made.
-func (l *loader) dataDir(value string) string {
+func (l *loader) dataDir(value string, needed bool) string {
 	dir := l.resolve(value)
+	if !needed {
+		return dir
+	}
 	info, err := os.Stat(dir)
 	switch {
 	case err == nil && !info.IsDir():

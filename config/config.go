@@ -24,7 +24,12 @@ type Config struct {
 	Env                                string // "production", "development" or "test"
 	ImprintURL, PrivacyURL, SourcesURL string
 
-	// DataDir holds the database and the generated secret (DATA_DIR, default ./data).
+	// MongoURI is the connection string of the shared store, with the password, and
+	// MongoDatabase the database there; empty: the embedded store. RedisURL is where nodes
+	// tell each other what has changed, and count attempts together; empty: within the process.
+	MongoURI, MongoDatabase, RedisURL string
+
+	// DataDir holds the embedded database and the generated secret (DATA_DIR, default ./data).
 	DataDir string
 	// SessionSecrets: the first signs, all verify. Empty: one is to be generated and
 	// kept in DataDir.
@@ -41,8 +46,10 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 
 	JWTPrivateKeyPath, JWTPublicKeyPath string
-	JWTAlgorithm                        string
-	JWTExpiresIn                        time.Duration
+	// JWTKeyPathsGiven tells that an operator has set one of the two paths.
+	JWTKeyPathsGiven bool
+	JWTAlgorithm     string
+	JWTExpiresIn     time.Duration
 
 	// AccessTokenLife is how long access tokens and ID Tokens of the OpenID Provider live;
 	// RefreshIdle and RefreshLife how long its refresh tokens do, unused and at all.

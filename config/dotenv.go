@@ -66,10 +66,7 @@ func (l *loader) readDotEnv(known []string) map[string]string {
 		if slices.Contains(known, name) {
 			continue
 		}
-		if near, ok := Nearest(name, known); ok && slices.Contains(notYet, near) {
-			add(Printable(name), embeddedOnly, "remove it")
-			continue
-		} else if ok {
+		if near, ok := Nearest(name, known); ok {
 			add(Printable(name), "is not known", "did you mean "+near+"?")
 			continue
 		}

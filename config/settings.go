@@ -23,6 +23,17 @@ type settings struct {
 	PrivacyURL     string `env:"PRIVACY_URL"`
 	SourcesURL     string `env:"SOURCES_URL"`
 
+	MongoURI      string `env:"MONGO_URI"`
+	MongoURIFile  string `env:"MONGO_URI_FILE"`
+	MongoUser     string `env:"MONGO_USER"`
+	MongoPass     string `env:"MONGO_PASS"`
+	MongoPassFile string `env:"MONGO_PASS_FILE"`
+	MongoHost     string `env:"MONGO_HOST"`
+	MongoPort     string `env:"MONGO_PORT"`
+	MongoDB       string `env:"MONGO_DB"`
+	RedisURL      string `env:"REDIS_URL"`
+	RedisURLFile  string `env:"REDIS_URL_FILE"`
+
 	DataDir           string `env:"DATA_DIR" envDefault:"./data"`
 	SessionSecret     string `env:"SESSION_SECRET"`
 	SessionSecretFile string `env:"SESSION_SECRET_FILE"`
@@ -65,12 +76,6 @@ type settings struct {
 	SocketMessageBytes string `env:"SOCKET_MESSAGE_BYTES" envDefault:"16384"`
 	SocketIdleSeconds  string `env:"SOCKET_IDLE_SECONDS" envDefault:"120"`
 }
-
-// notYet are settings of the contract that this version refuses: to ignore them
-// would keep people in another store than the operator believes.
-var notYet = []string{"MONGO_URI", "MONGO_USER", "MONGO_PASS", "MONGO_HOST", "MONGO_PORT", "MONGO_DB", "REDIS_URL"}
-
-const embeddedOnly = "this version keeps everything in the embedded store and its own memory"
 
 // settingNames are the names of settings, in the order of the table.
 func settingNames() []string {
@@ -122,8 +127,7 @@ func (l *loader) resolve(path string) string {
 
 // read merges .env below the process environment and checks the names in it.
 func (l *loader) read(environ []string) settings {
-	names := settingNames()
-	known := slices.Concat(names, notYet)
+	known := settingNames()
 	values := map[string]string{}
 
 	for name, value := range l.readDotEnv(known) {
@@ -147,17 +151,11 @@ func (l *loader) read(environ []string) settings {
 		case len(name) >= 8:
 			// The environment is full of names of other programs: only a slip in a
 			// long name is likely to be meant for us, and it is not certain.
-			if near, ok := Nearest(name, names); ok && distance(name, near) == 1 {
+			if near, ok := Nearest(name, known); ok && distance(name, near) == 1 {
 				l.warnings = append(l.warnings, Problem{File: environment, Field: name, Text: "is not known", Remedy: "did you mean " + near + "?"}.String())
 			}
 		}
 	}
-	for _, name := range notYet {
-		if _, ok := values[name]; ok {
-			l.problem(name, embeddedOnly, "remove it")
-		}
-	}
-
 	var s settings
 	// Only texts: this cannot fail for what an operator writes.
 	if err := env.ParseWithOptions(&s, env.Options{Environment: values}); err != nil {
@@ -180,7 +178,10 @@ func (l *loader) apply(s settings) {
 	c.PrivacyURL = l.link("PRIVACY_URL", s.PrivacyURL, true)
 	c.SourcesURL = l.link("SOURCES_URL", s.SourcesURL, false)
 
-	c.DataDir = l.dataDir(s.DataDir)
+	l.mongo(s)
+	l.redis(s)
+	// With a shared store and a secret nothing is kept in it.
+	c.DataDir = l.dataDir(s.DataDir, !c.Shared() || s.SessionSecret == "" && s.SessionSecretFile == "")
 	l.secrets(s)
 	c.CookieMaxDays = l.number("COOKIE_MAX_DAYS", s.CookieMaxDays, "a number of days", 1, 3650, 30)
 	c.ExpiryWarningThreshold = l.duration("SESSION_EXPIRATION_MESSAGE_THRESHOLD", s.ExpiryThreshold, "minutes", time.Minute, 1, 60*24*365, 60)
@@ -191,6 +192,9 @@ func (l *loader) apply(s settings) {
 	c.LoginAttemptLife = l.duration("LOGIN_ATTEMPT_MINUTES", s.LoginAttempt, "minutes", time.Minute, 5, 60*24, 60)
 	l.proxies(s.TrustedProxies)
 
+	_, private := l.sources["JWT_PRIVATE_KEY_PATH"]
+	_, public := l.sources["JWT_PUBLIC_KEY_PATH"]
+	c.JWTKeyPathsGiven = private || public
 	c.JWTPrivateKeyPath = l.resolve(s.JWTPrivateKeyPath)
 	c.JWTPublicKeyPath = l.resolve(s.JWTPublicKeyPath)
 	c.JWTAlgorithm = l.oneOf("JWT_ALGORITHM", s.JWTAlgorithm, algorithms, "RS256")
