@@ -45,9 +45,9 @@ type Config struct {
 	// TrustedProxies are the networks whose X-Forwarded-For is believed (TRUSTED_PROXIES).
 	TrustedProxies []netip.Prefix
 
+	// JWTPrivateKeyPath and JWTPublicKeyPath are both empty when the pair is in the shared
+	// store: nobody has set a path, and there are no files where they would be.
 	JWTPrivateKeyPath, JWTPublicKeyPath string
-	// JWTKeyPathsGiven tells that an operator has set one of the two paths.
-	JWTKeyPathsGiven bool
 	JWTAlgorithm     string
 	JWTExpiresIn     time.Duration
 

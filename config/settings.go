@@ -192,11 +192,7 @@ func (l *loader) apply(s settings) {
 	c.LoginAttemptLife = l.duration("LOGIN_ATTEMPT_MINUTES", s.LoginAttempt, "minutes", time.Minute, 5, 60*24, 60)
 	l.proxies(s.TrustedProxies)
 
-	_, private := l.sources["JWT_PRIVATE_KEY_PATH"]
-	_, public := l.sources["JWT_PUBLIC_KEY_PATH"]
-	c.JWTKeyPathsGiven = private || public
-	c.JWTPrivateKeyPath = l.resolve(s.JWTPrivateKeyPath)
-	c.JWTPublicKeyPath = l.resolve(s.JWTPublicKeyPath)
+	c.JWTPrivateKeyPath, c.JWTPublicKeyPath = l.keyFiles(s.JWTPrivateKeyPath, s.JWTPublicKeyPath)
 	c.JWTAlgorithm = l.oneOf("JWT_ALGORITHM", s.JWTAlgorithm, algorithms, "RS256")
 	c.JWTExpiresIn = l.duration("JWT_EXPIRES_IN", s.JWTExpiresIn, "seconds", time.Second, 0, 60*60*24*365, 120)
 	c.AccessTokenLife = l.duration("ACCESS_TOKEN_SECONDS", s.AccessTokenSeconds, "seconds", time.Second, 30, 60*60*24, 600)

@@ -1,8 +1,11 @@
 package config
 
 import (
+	"errors"
+	"io/fs"
 	"net"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 )
@@ -114,6 +117,26 @@ func (l *loader) mongoParts(s settings) string {
 		u.User = url.UserPassword(s.MongoUser, pass)
 	}
 	return u.String()
+}
+
+// keyFiles are where the key pair is: nowhere when nodes share a store, and with it the
+// pair in it, and the operator has not given one in files.
+func (l *loader) keyFiles(private, public string) (privatePath, publicPath string) {
+	privatePath, publicPath = l.resolve(private), l.resolve(public)
+	if !l.cfg.Shared() {
+		return privatePath, publicPath
+	}
+	for _, name := range []string{"JWT_PRIVATE_KEY_PATH", "JWT_PUBLIC_KEY_PATH"} {
+		if _, given := l.sources[name]; given {
+			return privatePath, publicPath
+		}
+	}
+	for _, path := range []string{privatePath, publicPath} {
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			return privatePath, publicPath
+		}
+	}
+	return "", ""
 }
 
 // redis reads REDIS_URL. What only the client library can judge is judged when it connects.

@@ -45,3 +45,33 @@ func TestSharedNeedsNoDataDir(t *testing.T) {
 		}
 	}
 }
+
+// The key pair is in the shared store, unless somebody has given it in files.
+func TestSharedKeys(t *testing.T) {
+	const mongo = "MONGO_HOST=db.example"
+	for _, c := range []struct {
+		name    string
+		environ []string
+		files   []string
+		stored  bool
+	}{
+		{"embedded", nil, nil, false},
+		{"shared", []string{mongo}, nil, true},
+		{"one path given", []string{mongo, "JWT_PUBLIC_KEY_PATH=keys/public.pem"}, nil, false},
+		{"files of before", []string{mongo}, []string{"private.key", "public.key"}, false},
+		{"half of them", []string{mongo}, []string{"public.key"}, false}, // refused when it is read
+	} {
+		dir := t.TempDir()
+		write(t, dir, "providers.json", "[]")
+		for _, file := range c.files {
+			write(t, dir, file, "PEM")
+		}
+		cfg, _, err := Load(dir, c.environ)
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if (cfg.JWTPrivateKeyPath == "") != c.stored || (cfg.JWTPublicKeyPath == "") != c.stored {
+			t.Errorf("%s: the pair is in %q and %q", c.name, cfg.JWTPrivateKeyPath, cfg.JWTPublicKeyPath)
+		}
+	}
+}
