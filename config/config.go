@@ -48,8 +48,8 @@ type Config struct {
 	// JWTPrivateKeyPath and JWTPublicKeyPath are both empty when the pair is in the shared
 	// store: nobody has set a path, and there are no files where they would be.
 	JWTPrivateKeyPath, JWTPublicKeyPath string
-	JWTAlgorithm     string
-	JWTExpiresIn     time.Duration
+	JWTAlgorithm                        string
+	JWTExpiresIn                        time.Duration
 
 	// AccessTokenLife is how long access tokens and ID Tokens of the OpenID Provider live;
 	// RefreshIdle and RefreshLife how long its refresh tokens do, unused and at all.
