@@ -15,8 +15,8 @@ import (
 var offered = []string{"RS256", "PS256", "ES256", "EdDSA"}
 
 // Algorithms are those that SignJWT can sign with, the default first. That is RS256 if
-// the pair in the files is an RSA pair for RS256, RS384 or RS512, and else the one of the
-// files. Without Options.Sealer there is no other than that.
+// Options.Algorithm is RS256, RS384 or RS512, and else that one. Without Options.Sealer
+// there is no other than that.
 func (m *Manager) Algorithms() []string { return slices.Clone(m.algorithms) }
 
 func algorithmsOf(o Options) []string {
@@ -45,16 +45,25 @@ func (m *Manager) SignJWT(algorithm, typ string, claims []byte) (string, error) 
 	if algorithm == "" {
 		algorithm = m.algorithms[0]
 	}
-	k := m.keys.Load().signer(algorithm, m.options.Now())
-	if k == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), makeTimeout)
-		defer cancel()
-		var err error
-		if k, err = m.firstKey(ctx, algorithm); err != nil {
-			return "", fmt.Errorf("sign token with %s: %w", algorithm, err)
-		}
+	k, err := m.signer(algorithm)
+	if err != nil {
+		return "", err
 	}
 	return k.sign(typ, claims)
+}
+
+// signer returns the key that signs with an algorithm now, and makes it if there is none.
+func (m *Manager) signer(algorithm string) (*key, error) {
+	if k := m.keys.Load().signer(algorithm, m.options.Now()); k != nil {
+		return k, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), makeTimeout)
+	defer cancel()
+	k, err := m.firstKey(ctx, algorithm)
+	if err != nil {
+		return nil, fmt.Errorf("sign token with %s: %w", algorithm, err)
+	}
+	return k, nil
 }
 
 // firstKey makes the key of an algorithm that has none. It is rare: the server makes
@@ -92,7 +101,7 @@ func (m *Manager) VerifyJWT(signed, typ string) ([]byte, error) {
 		return nil, fmt.Errorf("%w: too long", ErrInvalid)
 	}
 	now := m.options.Now()
-	payload, k, err := m.keys.Load().verify(signed, typ)
+	payload, k, err := m.verify(signed, typ)
 	if err != nil {
 		return nil, err
 	}
@@ -100,6 +109,48 @@ func (m *Manager) VerifyJWT(signed, typ string) ([]byte, error) {
 		return nil, fmt.Errorf("%w: its key is retired", ErrInvalid)
 	}
 	return payload, nil
+}
+
+// errUnknownKey: none of our keys has the kid, as far as this node has heard.
+var errUnknownKey = fmt.Errorf("%w: unknown key", ErrInvalid)
+
+const (
+	// lookEvery is how often a kid that is not known makes us read the keys again; anybody
+	// can send one.
+	lookEvery = time.Second
+	// lookTimeout is how long that may take.
+	lookTimeout = 3 * time.Second
+)
+
+// verify is keySet.verify, and knows what another node has signed with a key of which this
+// one has not heard yet.
+func (m *Manager) verify(signed, typ string) ([]byte, *key, error) {
+	keys := m.keys.Load()
+	payload, k, err := keys.verify(signed, typ)
+	if errors.Is(err, errUnknownKey) {
+		if newer := m.lookAgain(keys); newer != keys {
+			return newer.verify(signed, typ)
+		}
+	}
+	return payload, k, err
+}
+
+// lookAgain returns the keys in force after another look at the store, unless somebody has
+// just had one.
+func (m *Manager) lookAgain(known *keySet) *keySet {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.options.Now()
+	if m.options.Sealer == nil || m.keys.Load() != known || now.Sub(m.looked).Abs() < lookEvery {
+		return m.keys.Load()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
+	defer cancel()
+	if err := m.refresh(ctx); err != nil {
+		m.log.Warn("read signing keys", "err", err)
+	}
+	m.looked = m.options.Now()
+	return m.keys.Load()
 }
 
 // verify returns the payload of a token and the key that has signed it. Of what the
@@ -112,7 +163,7 @@ func (s *keySet) verify(signed, typ string) ([]byte, *key, error) {
 	}
 	k := s.named(header)
 	if k == nil {
-		return nil, nil, fmt.Errorf("%w: unknown key", ErrInvalid)
+		return nil, nil, errUnknownKey
 	}
 	if header != k.header(typ) {
 		return nil, nil, fmt.Errorf("%w: not a %s of this key", ErrInvalid, typ)

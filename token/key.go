@@ -26,6 +26,7 @@ import (
 type key struct {
 	id, algorithm string
 	jwk           jwk.Key // public
+	pem           string  // PKIX, as /about shows it
 	public        crypto.PublicKey
 	signer        crypto.Signer // nil: verifies only
 	hash          crypto.Hash   // none for EdDSA
@@ -52,6 +53,9 @@ func newPublicKey(public crypto.PublicKey, algorithm string) (*key, error) {
 	}
 	k := &key{algorithm: algorithm, public: public, hash: hashes[algorithm]}
 	var err error
+	if k.pem, err = publicPEM(public); err != nil {
+		return nil, err
+	}
 	if k.jwk, err = jwk.FromRaw(public); err != nil {
 		return nil, err
 	}
@@ -176,24 +180,6 @@ func (k *key) published(now time.Time) bool { return k.gone.IsZero() || now.Befo
 // expired, as an id_token_hint may (RP-Initiated Logout 1.0, 2).
 func (k *key) known(now time.Time) bool {
 	return k.gone.IsZero() || now.Before(k.gone.Add(remembrance))
-}
-
-// pair is the key of the files.
-type pair struct {
-	*key
-	pem string // PKIX, as /about shows it
-}
-
-func newPair(signer crypto.Signer, algorithm string) (*pair, error) {
-	text, err := publicPEM(signer.Public())
-	if err != nil {
-		return nil, err
-	}
-	k, err := newSigningKey(signer, algorithm)
-	if err != nil {
-		return nil, err
-	}
-	return &pair{key: k, pem: text}, nil
 }
 
 // compact takes a token apart. Line breaks, which the decoder of base64 would skip, are

@@ -46,8 +46,11 @@ func fits(key crypto.PublicKey, algorithm string) bool {
 // EnsureKeys makes a pair that fits the algorithm when both files are missing, an
 // RSA pair of 2048 bits for RS256, and tells whether it did. One missing file is an
 // error: a key that others rely on is not to be replaced because of a typing
-// mistake in a path.
+// mistake in a path. Without paths there is nothing to do: the keys are in the store.
 func EnsureKeys(privatePath, publicPath, algorithm string) (made bool, err error) {
+	if privatePath == "" && publicPath == "" {
+		return false, nil
+	}
 	missing, err := missingKeys(privatePath, publicPath)
 	if err != nil || !missing {
 		return false, err
@@ -83,9 +86,12 @@ type KeyInfo struct {
 	PEM string
 }
 
-// CheckKeys reads the key files and writes nothing. Errors are *KeyError, unless the
-// algorithm is unknown.
+// CheckKeys reads the key files and writes nothing; without paths, when the keys are in
+// the store, KeyInfo is empty. Errors are *KeyError, unless the algorithm is unknown.
 func CheckKeys(privatePath, publicPath, algorithm string) (KeyInfo, error) {
+	if privatePath == "" && publicPath == "" {
+		return KeyInfo{}, nil
+	}
 	missing, err := missingKeys(privatePath, publicPath)
 	if err != nil {
 		return KeyInfo{}, err
@@ -198,7 +204,7 @@ func publicPEM(key crypto.PublicKey) (string, error) {
 }
 
 // loadPair reads and checks the key files.
-func loadPair(privatePath, publicPath, algorithm string) (*pair, error) {
+func loadPair(privatePath, publicPath, algorithm string) (*key, error) {
 	if _, ok := algorithms[algorithm]; !ok {
 		return nil, fmt.Errorf("unknown algorithm %q", algorithm)
 	}
@@ -223,7 +229,7 @@ func loadPair(privatePath, publicPath, algorithm string) (*pair, error) {
 		return nil, &KeyError{File: privatePath, Text: fmt.Sprintf("holds %s, which does not fit JWT_ALGORITHM=%s", describe(own), algorithm),
 			Remedy: "set JWT_ALGORITHM to " + suggest(own)}
 	}
-	return newPair(signer, algorithm)
+	return newSigningKey(signer, algorithm)
 }
 
 func readPEM[T any](path string, parse func([]byte) (T, error)) (T, error) {

@@ -13,7 +13,7 @@ import (
 	"login-server/store"
 )
 
-// ring is the document of the keys of one algorithm that the files do not give. As it is
+// ring is the document of the keys of one algorithm that files do not give. As it is
 // one document, of several servers that make or rotate keys at once one wins, and the
 // others go on with what that one has written.
 type ring struct {
@@ -84,12 +84,8 @@ func (r ringKey) load(algorithm string, life time.Duration) (*key, error) {
 	return k, nil
 }
 
-// newRingKey makes new key material.
-func newRingKey(algorithm string, from time.Time) (ringKey, error) {
-	signer, err := newKey(algorithm)
-	if err != nil {
-		return ringKey{}, err
-	}
+// newRingKey is a new key as it is kept.
+func newRingKey(signer crypto.Signer, algorithm string, from time.Time) (ringKey, error) {
 	private, err := marshalPrivate(signer)
 	if err != nil {
 		return ringKey{}, err
@@ -132,13 +128,43 @@ const (
 	noteNext = "the next signing key is published"
 )
 
+// errNoMaterial: advance needs a key that was not made yet.
+var errNoMaterial = errors.New("a new key is needed")
+
+// keeps tells whether the keys of an algorithm are in the store, and not in files or none
+// of ours.
+func (m *Manager) keeps(algorithm string) bool {
+	return slices.Contains(m.algorithms, algorithm) && (algorithm != m.options.Algorithm || !m.options.files())
+}
+
+// kept are the algorithms that may have keys in the store: those we sign with first.
+func (m *Manager) kept(ctx context.Context) ([]string, error) {
+	if m.options.Sealer == nil {
+		return nil, nil
+	}
+	all := slices.Clone(m.algorithms)
+	for item, err := range m.rings.All(ctx, store.Query{}) {
+		if err != nil {
+			return nil, err
+		}
+		if _, ok := algorithms[item.ID]; ok && !slices.Contains(all, item.ID) {
+			all = append(all, item.ID)
+		}
+	}
+	return all, nil
+}
+
 // advance returns what is to be written in the place of r; changed is false if r is as it
-// has to be. rotate asks for a new key although it is not its time.
-func (m *Manager) advance(algorithm string, r ring, rotate bool) (next ring, changed bool, note string, err error) {
+// has to be. rotate asks for a new key although it is not its time. If it takes a new key,
+// that is material, or the error is errNoMaterial.
+func (m *Manager) advance(algorithm string, r ring, rotate bool, material crypto.Signer) (next ring, changed bool, note string, err error) {
 	now := m.options.Now().UTC().Truncate(time.Millisecond)
 	keys, lost := m.open(algorithm, r)
 	add := func(from time.Time) error {
-		made, err := newRingKey(algorithm, from)
+		if material == nil {
+			return errNoMaterial
+		}
+		made, err := newRingKey(material, algorithm, from)
 		if err != nil {
 			return err
 		}
@@ -147,11 +173,16 @@ func (m *Manager) advance(algorithm string, r ring, rotate bool) (next ring, cha
 		return err
 	}
 
-	signing := slices.ContainsFunc(keys, func(o *opened) bool { return o.signs(now) && (o.Until.IsZero() || now.Before(o.Until)) })
-	waiting := slices.ContainsFunc(keys, func(o *opened) bool { return now.Before(o.From) })
+	// The time of the first key may be to come, by the clock of who has made it. Nobody
+	// makes another one because of that.
+	signing := slices.IndexFunc(keys, func(o *opened) bool { return o.signs(now) && (o.Until.IsZero() || now.Before(o.Until)) })
+	if signing < 0 {
+		signing = slices.IndexFunc(keys, func(o *opened) bool { return o.signs(now.Add(retirement)) && (o.Until.IsZero() || now.Before(o.Until)) })
+	}
+	waiting := slices.ContainsFunc(keys[signing+1:], func(o *opened) bool { return now.Before(o.From) })
 	switch {
-	case algorithm == m.options.Algorithm: // the pair in the files has taken over
-	case !signing:
+	case !m.keeps(algorithm): // others have taken over
+	case signing < 0:
 		if err := add(now); err != nil {
 			return r, false, "", err
 		}
@@ -178,7 +209,7 @@ func (m *Manager) advance(algorithm string, r ring, rotate bool) (next ring, cha
 			if following := keys[i+1].From; until.IsZero() || until.After(following) {
 				until = following
 			}
-		case algorithm == m.options.Algorithm && until.IsZero():
+		case !m.keeps(algorithm) && !m.settled && until.IsZero():
 			until = now
 		}
 		if !until.Equal(o.Until) {
@@ -216,17 +247,25 @@ func (m *Manager) advance(algorithm string, r ring, rotate bool) (next ring, cha
 }
 
 // tend brings the ring of an algorithm up to date and tells whether it wrote something.
+// The caller holds mu.
 func (m *Manager) tend(ctx context.Context, algorithm string, rotate bool) (bool, error) {
+	var material crypto.Signer
 	for {
 		item, err := m.rings.Get(ctx, algorithm)
 		missing := errors.Is(err, store.ErrNotFound)
 		if err != nil && !missing {
 			return false, err
 		}
-		if missing && algorithm == m.options.Algorithm {
+		if missing && !m.keeps(algorithm) {
 			return false, nil
 		}
-		next, changed, note, err := m.advance(algorithm, item.Value, rotate)
+		next, changed, note, err := m.advance(algorithm, item.Value, rotate, material)
+		if errors.Is(err, errNoMaterial) {
+			if material, err = newKey(algorithm); err != nil {
+				return false, err
+			}
+			continue // RSA takes its time, and others may have written meanwhile
+		}
 		if err != nil || !changed {
 			return false, err
 		}
@@ -247,6 +286,9 @@ func (m *Manager) tend(ctx context.Context, algorithm string, rotate bool) (bool
 		case note != "" && !rotate: // who rotates by hand is told
 			m.log.Info(note, "algorithm", algorithm, "signs_in", m.options.PublishFor)
 		}
+		if m.options.Written != nil {
+			m.options.Written()
+		}
 		return true, nil
 	}
 }
@@ -257,21 +299,21 @@ func (m *Manager) tend(ctx context.Context, algorithm string, rotate bool) (bool
 func (m *Manager) Tend(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var errs []error
-	if m.options.Sealer != nil {
-		for _, algorithm := range offered {
-			if _, err := m.tend(ctx, algorithm, false); err != nil {
-				errs = append(errs, fmt.Errorf("signing keys of %s: %w", algorithm, err))
-			}
+	kept, err := m.kept(ctx)
+	errs := []error{err}
+	for _, algorithm := range kept {
+		if _, err := m.tend(ctx, algorithm, false); err != nil {
+			errs = append(errs, fmt.Errorf("signing keys of %s: %w", algorithm, err))
 		}
 	}
-	return errors.Join(append(errs, m.refresh(ctx))...)
+	m.settled = m.settled || errors.Join(errs...) == nil
+	return errors.Join(append(errs, m.assemble(ctx, m.keys.Load().files, noteInUse))...)
 }
 
 // RotateKey makes the next key of an algorithm although it is not its time yet. It signs
 // after Options.PublishFor. If a key is waiting already, that is left as it is: done is false.
 func (m *Manager) RotateKey(ctx context.Context, algorithm string) (done bool, err error) {
-	if m.options.Sealer == nil || algorithm == m.options.Algorithm || !slices.Contains(offered, algorithm) {
+	if m.options.Sealer == nil || !m.keeps(algorithm) {
 		return false, fmt.Errorf("no key of %s is kept in the database", algorithm)
 	}
 	m.mu.Lock()

@@ -2,7 +2,6 @@ package token_test
 
 import (
 	"bytes"
-	"context"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -25,7 +24,6 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jwk"
 
 	"login-server/store"
-	"login-server/store/sqlite"
 	"login-server/token"
 )
 
@@ -847,13 +845,10 @@ func TestStoreThatFails(t *testing.T) {
 	h := newHouse(t)
 	_, err := token.EnsureKeys(h.private, h.public, "RS256")
 	h.must(err)
-	engine, err := sqlite.Open(context.Background(), filepath.Join(t.TempDir(), "other.db"), sqlite.Options{Now: h.clock.Now})
-	h.must(err)
-	h.engine = engine
 	m, err := h.load("RS256")
 	h.must(err)
 	h.tend(m)
-	h.must(engine.Close())
+	h.must(h.engine.Close())
 	if err := m.Tend(t.Context()); err == nil {
 		t.Error("Tend does not tell that the store has failed")
 	}

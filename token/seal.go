@@ -173,13 +173,13 @@ func (t *Tickets) MintFor(handle, binding, opens string) (string, error) {
 }
 
 // Peek returns what a ticket says without spending it; ErrInvalid if it was not
-// made here or has expired.
+// made here, or on a node whose clock differs by Leeway, or has expired.
 func (t *Tickets) Peek(sealed string) (Ticket, error) {
 	var ticket Ticket
 	if err := t.sealer.Open(sealed, &ticket); err != nil {
 		return Ticket{}, err
 	}
-	if t.now().UnixMilli() >= ticket.Expires {
+	if t.now().Add(-Leeway).UnixMilli() >= ticket.Expires {
 		return Ticket{}, fmt.Errorf("%w: the session ticket has expired", ErrInvalid)
 	}
 	return ticket, nil
@@ -195,8 +195,9 @@ func (t *Tickets) Spend(ctx context.Context, ticket Ticket) error {
 	if ticket.Binding == "" {
 		return nil
 	}
-	// It is remembered for longer than it lives, for those who have looked at it before.
-	_, err := t.spent.Insert(ctx, ticket.ID, spentTicket{Expires: time.UnixMilli(ticket.Expires).UTC().Add(TicketLife)})
+	// It is remembered for longer than it lives on the node whose clock is the last, for
+	// those who have looked at it before.
+	_, err := t.spent.Insert(ctx, ticket.ID, spentTicket{Expires: time.UnixMilli(ticket.Expires).UTC().Add(2*Leeway + TicketLife)})
 	if errors.Is(err, store.ErrExists) {
 		return used
 	}
@@ -218,7 +219,7 @@ func (t *Tickets) spendHere(ticket Ticket) bool {
 	if now-t.swept > TicketLife.Milliseconds() {
 		t.swept = now
 		for id, expires := range t.here {
-			if expires+TicketLife.Milliseconds() <= now {
+			if expires+(Leeway+TicketLife).Milliseconds() <= now {
 				delete(t.here, id)
 			}
 		}

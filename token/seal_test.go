@@ -122,7 +122,7 @@ func TestTicket(t *testing.T) {
 	if tickets.SpentHere(ticket) {
 		t.Error("spent before it was")
 	}
-	h.clock.Advance(token.TicketLife - time.Millisecond)
+	h.clock.Advance(token.TicketLife + token.Leeway - time.Millisecond)
 	if _, err := tickets.Peek(sealed); err != nil {
 		t.Errorf("within its life: %v", err)
 	}

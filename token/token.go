@@ -2,11 +2,11 @@
 // JWTs that applications verify with the PEM from /about or with the JWKS, and sealed
 // values that only this server can read.
 //
-// There is one key pair in files, with which the tokens of GET /token are signed. The
-// OpenID Provider signs with it too, and with keys for other algorithms, which the server
-// makes and keeps in the store (ring.go). A key is used with one algorithm, and signs and
-// does nothing else. What is encrypted uses keys derived from SESSION_SECRET, one for each
-// purpose.
+// One key signs the tokens of GET /token. It is a pair in files, or, as several nodes want
+// it that share a store, it is in that (ring.go). The OpenID Provider signs with it too, and
+// with keys for other algorithms, which are in the store in any case. A key is used with one
+// algorithm, and signs and does nothing else. What is encrypted uses keys derived from
+// SESSION_SECRET, one for each purpose.
 package token
 
 import (
@@ -39,13 +39,14 @@ type Token struct {
 
 // Options are what a Manager needs.
 type Options struct {
-	// The pair in the files, and the algorithm and life of the tokens that Sign makes with it.
+	// The files of the pair that Sign signs with. Both empty: its keys are in the store.
 	PrivateKeyPath, PublicKeyPath string
-	Algorithm                     string
-	ExpiresIn                     time.Duration
+	// The algorithm and life of the tokens that Sign makes.
+	Algorithm string
+	ExpiresIn time.Duration
 
 	// Sealer encrypts the keys that the files do not give, which are kept in the store.
-	// Without one there are none.
+	// Without one there are none, and there have to be files.
 	Sealer *Sealer
 	// Life is that of the longest-lived token that SignJWT is to sign.
 	Life time.Duration
@@ -53,12 +54,22 @@ type Options struct {
 	// it signs; 0 is for good.
 	PublishFor, RotateEvery time.Duration
 
+	// Look is for commands beside the server: nothing is made or noted but by RotateKey.
+	Look bool
+	// Written is called after keys in the store were changed here, so that other nodes can be
+	// told to Refresh; may be nil. It must not call the Manager.
+	Written func()
+
 	Now func() time.Time
 	Log *slog.Logger // may be nil
 }
 
 // KeysPurpose is what the Sealer of Options is for.
 const KeysPurpose = "signing keys"
+
+// Leeway is by how much the clocks of nodes that share a store may differ: what one of them
+// has signed or sealed is good on the others for as long as it is meant to be.
+const Leeway = 30 * time.Second
 
 // Manager signs tokens. It is safe for concurrent use.
 type Manager struct {
@@ -68,13 +79,20 @@ type Manager struct {
 	retired    *store.Collection[retiredKey]
 	rings      *store.Collection[ring]
 
-	mu   sync.Mutex // of those who change keys
 	keys atomic.Pointer[keySet]
+
+	mu sync.Mutex // of those who change keys
+	// settled: what has taken the place of other keys has retired them.
+	settled bool
+	// looked is when an unknown kid has last made us read the keys again.
+	looked time.Time
+	// told is the kid that Watch has told of.
+	told string
 }
 
 // keySet is what is derived from the keys in force; it is replaced as a whole.
 type keySet struct {
-	pair  *pair
+	files *key              // nil: the keys of all algorithms are in rings
 	rings map[string][]*key // by algorithm, in the order in which they sign
 	byID  map[string]*key   // all that are known
 	// headers that were found to be those of our tokens: as many as there are keys and types.
@@ -103,13 +121,19 @@ func (s *keySet) at(now time.Time) *publication {
 }
 
 // signer returns the key that signs with an algorithm, or nil: the newest one whose time
-// has come.
+// has come. If there is only one whose time is to come in a moment, the clock of the node
+// that has made it is ahead of ours.
 func (s *keySet) signer(algorithm string, now time.Time) *key {
-	if algorithm == s.pair.algorithm {
-		return s.pair.key
+	if s.files != nil && algorithm == s.files.algorithm {
+		return s.files
 	}
 	for _, k := range slices.Backward(s.rings[algorithm]) {
 		if k.signs(now) {
+			return k
+		}
+	}
+	for _, k := range s.rings[algorithm] {
+		if k.signs(now.Add(retirement)) {
 			return k
 		}
 	}
@@ -125,10 +149,15 @@ type retiredKey struct {
 }
 
 // NewManager loads the key files, which EnsureKeys has made where they were
-// missing. Errors about the files are *KeyError.
+// missing, and the keys in the store. Without files it makes the key that Sign signs with
+// where there is none; of several nodes that do so at once one makes it. Errors about the
+// files are *KeyError.
 func NewManager(ctx context.Context, engine store.Engine, o Options) (*Manager, error) {
 	if _, ok := algorithms[o.Algorithm]; !ok {
 		return nil, fmt.Errorf("unknown algorithm %q", o.Algorithm)
+	}
+	if !o.files() && o.Sealer == nil {
+		return nil, errors.New("neither key files nor a secret to keep keys in the store")
 	}
 	m := &Manager{
 		options: o, log: o.Log, algorithms: algorithmsOf(o),
@@ -143,19 +172,43 @@ func NewManager(ctx context.Context, engine store.Engine, o Options) (*Manager, 
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
-	return m, m.Reload(ctx)
+	if err := m.Reload(ctx); err != nil {
+		return nil, err
+	}
+	m.told = m.KeyID()
+	return m, nil
 }
 
-// Reload reads the key files again, after key rotate has replaced them. On an
-// error the keys that are in use stay in use.
+// files tells whether there are key files.
+func (o Options) files() bool { return o.PrivateKeyPath != "" || o.PublicKeyPath != "" }
+
+// Reload reads the key files again, after key rotate has replaced them, and the keys in
+// the store. On an error the keys that are in use stay in use.
 func (m *Manager) Reload(ctx context.Context) error {
-	p, err := loadPair(m.options.PrivateKeyPath, m.options.PublicKeyPath, m.options.Algorithm)
-	if err != nil {
-		return err
+	var files *key
+	if m.options.files() {
+		var err error
+		if files, err = loadPair(m.options.PrivateKeyPath, m.options.PublicKeyPath, m.options.Algorithm); err != nil {
+			return err
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.assemble(ctx, p, true)
+	note := noteLoaded
+	if m.options.Look {
+		note = noteNothing
+	}
+	if err := m.assemble(ctx, files, note); err != nil {
+		return err
+	}
+	m.settled = false
+	if m.options.Look || m.keys.Load().signer(m.options.Algorithm, m.options.Now()) != nil {
+		return nil
+	}
+	if _, err := m.tend(ctx, m.options.Algorithm, false); err != nil {
+		return fmt.Errorf("signing key of %s: %w", m.options.Algorithm, err)
+	}
+	return m.refresh(ctx)
 }
 
 // Refresh reads the keys in the store again, after another process has written.
@@ -166,30 +219,38 @@ func (m *Manager) Refresh(ctx context.Context) error {
 }
 
 func (m *Manager) refresh(ctx context.Context) error {
-	return m.assemble(ctx, m.keys.Load().pair, false)
+	return m.assemble(ctx, m.keys.Load().files, noteNothing)
 }
 
-// assemble puts together what is derived from the pair of the files and from the store.
-// The caller holds mu.
-func (m *Manager) assemble(ctx context.Context, p *pair, note bool) error {
-	retired, err := m.remember(ctx, p, note)
+// assemble puts together what is derived from the pair of the files, if there is one, and
+// from the store. The caller holds mu.
+func (m *Manager) assemble(ctx context.Context, files *key, note noting) error {
+	retired, err := m.remember(ctx, files, note)
 	if err != nil {
 		return err
 	}
-	keys := &keySet{pair: p, rings: map[string][]*key{}, byID: map[string]*key{}}
-	all := append([]*key{p.key}, retired...)
-	if m.options.Sealer != nil {
-		for _, algorithm := range offered {
-			item, err := m.rings.Get(ctx, algorithm)
-			if err != nil && !errors.Is(err, store.ErrNotFound) {
-				return err
-			}
-			found, _ := m.open(algorithm, item.Value)
-			for _, o := range found {
-				keys.rings[algorithm] = append(keys.rings[algorithm], o.key)
-				all = append(all, o.key)
-			}
+	keys := &keySet{files: files, rings: map[string][]*key{}, byID: map[string]*key{}}
+	kept, err := m.kept(ctx)
+	if err != nil {
+		return err
+	}
+	var all []*key
+	if files != nil {
+		all = append(append(all, files), retired...)
+	}
+	for _, algorithm := range kept {
+		item, err := m.rings.Get(ctx, algorithm)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
 		}
+		found, _ := m.open(algorithm, item.Value)
+		for _, o := range found {
+			keys.rings[algorithm] = append(keys.rings[algorithm], o.key)
+			all = append(all, o.key)
+		}
+	}
+	if files == nil {
+		all = append(all, retired...)
 	}
 	// No two keys of a set have one kid; the pair in the files comes first.
 	all = slices.DeleteFunc(all, func(k *key) bool {
@@ -206,29 +267,54 @@ func (m *Manager) assemble(ctx context.Context, p *pair, note bool) error {
 	return nil
 }
 
-// remember returns the pairs of the files that were in use before, the first to expire
-// first. With note it notes p in the store, and retires the one before. That is for who
-// has just read the files: two servers that disagree on them would otherwise answer each
-// other's writes for ever.
-func (m *Manager) remember(ctx context.Context, p *pair, note bool) ([]*key, error) {
-	public, err := json.Marshal(p.jwk)
-	if err != nil {
-		return nil, err
-	}
+// noting is what remember writes.
+type noting int
+
+const (
+	noteNothing noting = iota
+	// noteLoaded notes the pair in the files, and retires the one before. That is for who
+	// has just read the files: two servers that disagree on them would otherwise answer
+	// each other's writes for ever.
+	noteLoaded
+	// noteInUse keeps the pair known that others have retired while it still signs here, as
+	// while the nodes of an installation are changed over one by one.
+	noteInUse
+)
+
+// renewal is for how long noteInUse keeps the pair known; the server tends its keys more often.
+const renewal = time.Hour
+
+// remember returns the pairs of files that were in use before p, the first to expire
+// first; p is nil if there are no files now.
+func (m *Manager) remember(ctx context.Context, p *key, note noting) ([]*key, error) {
 	var retired []*key
+	var ownID string
+	var public []byte
+	if p != nil {
+		ownID = p.id
+		var err error
+		if public, err = json.Marshal(p.jwk); err != nil {
+			return nil, err
+		}
+	}
+	leaves := m.options.Now().Add(m.life() + retirement) // when the last token of a pair has expired
 	known := false
 	for item, err := range m.retired.All(ctx, store.Query{}) {
 		if err != nil {
 			return nil, err
 		}
-		own, was := item.ID == p.id, item.Value
-		if own {
+		own, was, write := p != nil && item.ID == ownID, item.Value, false
+		switch {
+		case own && note == noteLoaded:
 			// An older pair may have been put back, or its algorithm been changed.
 			item.Value = retiredKey{Key: public, Current: true}
-		} else if was.Current && note {
-			item.Value.Current, item.Value.Expires = false, m.options.Now().Add(m.life()+retirement)
+			write = !was.Current || !bytes.Equal(public, was.Key)
+		case own && note == noteInUse && !was.Current && was.Expires.Before(leaves.Add(renewal/2)):
+			item.Value.Expires, write = leaves.Add(renewal), true
+		case !own && was.Current && note == noteLoaded:
+			item.Value.Current, item.Value.Expires, write = false, leaves, true
 		}
-		if note && (item.Value.Current != was.Current || !bytes.Equal(item.Value.Key, was.Key)) {
+		if write {
 			_, err := m.retired.Replace(ctx, item)
 			if errors.Is(err, store.ErrNotFound) {
 				continue // it has expired just now
@@ -249,10 +335,10 @@ func (m *Manager) remember(ctx context.Context, p *pair, note bool) ([]*key, err
 		retired = append(retired, k)
 	}
 	slices.SortFunc(retired, func(a, b *key) int { return a.gone.Compare(b.gone) })
-	if known || !note {
+	if known || p == nil || note != noteLoaded {
 		return retired, nil
 	}
-	_, err = m.retired.Insert(ctx, p.id, retiredKey{Key: public, Current: true})
+	_, err := m.retired.Insert(ctx, p.id, retiredKey{Key: public, Current: true})
 	if err != nil && !errors.Is(err, store.ErrExists) {
 		return nil, err
 	}
@@ -318,11 +404,67 @@ func publish(all []*key, now time.Time) ([]publication, error) {
 	return published, nil
 }
 
-// PublicPEM is the public key of the pair in use, as PKIX PEM.
-func (m *Manager) PublicPEM() string { return m.keys.Load().pair.pem }
+// current is the key that Sign signs with, or that has last; nil if none was made yet.
+func (m *Manager) current() *key {
+	keys := m.keys.Load()
+	if k := keys.signer(m.options.Algorithm, m.options.Now()); k != nil {
+		return k
+	}
+	if ring := keys.rings[m.options.Algorithm]; len(ring) > 0 {
+		return ring[len(ring)-1]
+	}
+	return nil
+}
 
-// KeyID is the kid of the pair in use.
-func (m *Manager) KeyID() string { return m.keys.Load().pair.id }
+// PublicPEM is the public key that Sign signs for, as PKIX PEM. It is empty, as is KeyID,
+// only with Options.Look and before the server was started for the first time.
+func (m *Manager) PublicPEM() string {
+	if k := m.current(); k != nil {
+		return k.pem
+	}
+	return ""
+}
+
+// KeyID is the kid of the key that Sign signs with.
+func (m *Manager) KeyID() string {
+	if k := m.current(); k != nil {
+		return k.id
+	}
+	return ""
+}
+
+// InFiles tells whether the key that Sign signs with is a pair in files.
+func (m *Manager) InFiles() bool { return m.options.files() }
+
+// Kind is what that key is, such as "an RSA key of 2048 bits".
+func (m *Manager) Kind() string {
+	if k := m.current(); k != nil {
+		return describe(k.public)
+	}
+	return ""
+}
+
+// watchEvery is how often Watch looks.
+const watchEvery = time.Second
+
+// Watch calls changed when the key that Sign signs with has become another one since
+// NewManager: because its time has come, or because other files or keys were read. It does
+// so until ctx ends, within about a second of the change, and is called once.
+func (m *Manager) Watch(ctx context.Context, changed func()) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		if kid := m.KeyID(); kid != m.told {
+			m.told = kid
+			changed()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
 
 // Algorithm is the name of the algorithm that Sign signs with, such as RS256.
 func (m *Manager) Algorithm() string { return m.options.Algorithm }
@@ -368,7 +510,7 @@ func (m *Manager) Keys() []KeyState {
 		s := KeyState{KeyID: k.id, Algorithm: k.algorithm, Signs: k.from, Gone: k.gone}
 		s.Files = !slices.Contains(keys.rings[k.algorithm], k)
 		switch {
-		case k == keys.pair.key, k.signer != nil && k == keys.signer(k.algorithm, now):
+		case k == keys.files, k.signer != nil && k == keys.signer(k.algorithm, now):
 			s.State = KeySigning
 		case now.Before(k.from):
 			s.State = KeyNext
@@ -408,7 +550,11 @@ func (m *Manager) Sign(user any, sessionID string) (Token, error) {
 	if err != nil {
 		return Token{}, fmt.Errorf("token claims: %w", err)
 	}
-	signed, err := m.keys.Load().pair.sign("JWT", payload)
+	k, err := m.signer(m.options.Algorithm)
+	if err != nil {
+		return Token{}, err
+	}
+	signed, err := k.sign("JWT", payload)
 	if err != nil {
 		return Token{}, err
 	}
@@ -418,14 +564,14 @@ func (m *Manager) Sign(user any, sessionID string) (Token, error) {
 // ErrInvalid: a token that this server has not signed, or that is of no use any more.
 var ErrInvalid = errors.New("invalid token")
 
-// SessionID returns the ticket in a token that Sign has made and that has not
-// expired; empty if it carries none.
+// SessionID returns the ticket in a token that Sign has made, here or on a node whose
+// clock differs by Leeway, and that has not expired; empty if it carries none.
 //
 // The algorithm is the one in the settings and the key one of ours: what the
 // token's header says of either is not believed (RFC 8725, 3.1).
 func (m *Manager) SessionID(signed string) (string, error) {
 	now := m.options.Now()
-	payload, k, err := m.keys.Load().verify(signed, "JWT")
+	payload, k, err := m.verify(signed, "JWT")
 	if err != nil {
 		return "", err
 	}
@@ -439,7 +585,7 @@ func (m *Manager) SessionID(signed string) (string, error) {
 	if err := json.Unmarshal(payload, &claims); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	if now.Unix() >= claims.Expires {
+	if now.Add(-Leeway).Unix() >= claims.Expires {
 		return "", fmt.Errorf("%w: expired", ErrInvalid)
 	}
 	return claims.SessionID, nil
