@@ -63,6 +63,10 @@ type Account struct {
 	Claims map[string]Claim          `json:"claims,omitempty"`
 	Given  map[string]map[string]any `json:"given,omitempty"`
 
+	// Adopted is what the account was, in short, when it was taken over from elsewhere
+	// (adopt.go); empty for all others.
+	Adopted string `json:"adopted,omitempty"`
+
 	// Disabled: an operator has shut the account; nothing of it is lost.
 	Disabled bool `json:"disabled,omitempty"`
 

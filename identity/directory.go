@@ -64,6 +64,7 @@ func (e *SharedError) Error() string {
 // processes on one store.
 type Directory struct {
 	accounts *store.Collection[Account]
+	departed *store.Collection[departed]
 	cache    *store.Cache[*kept]
 	baseURL  string
 	now      func() time.Time
@@ -103,6 +104,7 @@ func NewDirectory(engine store.Engine, o Options) *Directory {
 	}
 	return &Directory{
 		accounts: store.NewCollection(engine, "user", index),
+		departed: store.NewCollection(engine, "departed user", func(departed) store.Index { return store.Index{} }),
 		cache:    store.NewCache[*kept](o.CacheSize, o.CacheAge, o.Now),
 		baseURL:  o.BaseURL,
 		now:      o.Now,
@@ -658,8 +660,9 @@ func (d *Directory) SetDisabled(ctx context.Context, id string, disabled bool) (
 // identities are free at once, even if the rest has to be finished by Heal.
 func (d *Directory) Delete(ctx context.Context, id string) error {
 	a, err := d.update(ctx, id, func(a *Account) error {
-		// Nothing but the id stays, so that whoever holds an older version fails to write it.
-		*a = Account{ID: a.ID, Deleted: true}
+		// Nothing but the id stays, and whether it was taken over, so that whoever holds an
+		// older version fails to write it.
+		*a = Account{ID: a.ID, Deleted: true, Adopted: a.Adopted}
 		return nil
 	})
 	if err != nil {
@@ -682,6 +685,9 @@ func (d *Directory) remove(ctx context.Context, id string) error {
 		if err := d.remove(ctx, item.ID); err != nil {
 			return err
 		}
+	}
+	if err := d.depart(ctx, id); err != nil {
+		return err
 	}
 	err := d.accounts.Delete(ctx, id)
 	d.cache.Forget(id)
