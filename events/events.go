@@ -7,6 +7,7 @@
 package events
 
 import (
+	"context"
 	"encoding/json"
 	"sync"
 	"time"
@@ -58,6 +59,11 @@ type Bus interface {
 	Publish(Hint)
 	// Subscribe calls receive for every hint from now on, one after the other.
 	Subscribe(receive func(Hint))
+	// SocketsElsewhere counts the open sockets of each session that other nodes hold, as
+	// far as they say so in a moment. It is for people to look at: nothing depends on it.
+	SocketsElsewhere(ctx context.Context, sessions ...string) map[string]int
+	// CountSockets says how this node counts its own when another asks.
+	CountSockets(count func(sessions ...string) map[string]int)
 }
 
 // LocalBus is the bus of a single node.
@@ -81,3 +87,9 @@ func (b *LocalBus) Subscribe(receive func(Hint)) {
 	defer b.mu.Unlock()
 	b.receivers = append(b.receivers, receive)
 }
+
+// SocketsElsewhere implements Bus: there are no other nodes.
+func (b *LocalBus) SocketsElsewhere(context.Context, ...string) map[string]int { return nil }
+
+// CountSockets implements Bus: nobody asks.
+func (b *LocalBus) CountSockets(func(sessions ...string) map[string]int) {}

@@ -56,7 +56,8 @@ type Options struct {
 // Hub.mu may be held when Socket.mu is taken, never the other way round. Neither
 // is held while the store is asked or a token is signed.
 type Hub struct {
-	o Options
+	o   Options
+	bus Bus
 
 	mu      sync.Mutex
 	groups  map[string]*group          // by their keys
@@ -81,6 +82,7 @@ type Hub struct {
 func NewHub(o Options, bus Bus) *Hub {
 	h := &Hub{
 		o:       o,
+		bus:     bus,
 		groups:  map[string]*group{},
 		clients: map[string]map[*group]bool{},
 		users:   map[string]map[*group]bool{},
@@ -88,6 +90,7 @@ func NewHub(o Options, bus Bus) *Hub {
 		network: map[string]int{},
 	}
 	bus.Subscribe(h.hear)
+	bus.CountSockets(h.ownSockets)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.every(0, o.CheckEvery, h.checkExpiry)
@@ -465,8 +468,18 @@ func (h *Hub) sendAllLocked(message []byte) {
 	}
 }
 
-// Sockets counts the open sockets of each session in handles that this node holds.
-func (h *Hub) Sockets(handles ...string) map[string]int {
+// Sockets counts the open sockets of each session in handles, on all nodes. Those of
+// nodes that do not answer at once are left out.
+func (h *Hub) Sockets(ctx context.Context, handles ...string) map[string]int {
+	counts := h.ownSockets(handles...)
+	for handle, n := range h.bus.SocketsElsewhere(ctx, handles...) {
+		counts[handle] += n
+	}
+	return counts
+}
+
+// ownSockets counts those that this node holds.
+func (h *Hub) ownSockets(handles ...string) map[string]int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	counts := make(map[string]int, len(handles))

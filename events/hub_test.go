@@ -634,7 +634,7 @@ func TestSocketsAndStats(t *testing.T) {
 		b.connect()
 		w.browser().connect()
 		handle := b.visit().Handle
-		if got := w.hub.Sockets(handle, "other"); got[handle] != 2 || len(got) != 1 {
+		if got := w.hub.Sockets(w.Context(), handle, "other"); got[handle] != 2 || len(got) != 1 {
 			t.Errorf("sockets: got %v", got)
 		}
 		if got, want := w.hub.Stats(), (Stats{Sockets: 3, Sessions: 1}); got != want {

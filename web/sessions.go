@@ -36,7 +36,7 @@ func (s *Server) sessionsPage(w http.ResponseWriter, r *http.Request, v visitor)
 	for i, x := range sessions {
 		handles[i] = x.Handle
 	}
-	sockets := s.hub.Sockets(handles...)
+	sockets := s.hub.Sockets(r.Context(), handles...)
 
 	page := templates.SessionsPage{Layout: s.layout(w, r, v)}
 	page.Messages = s.takeFlash(w, r).Messages
