@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"login-server/events"
 	"login-server/oidc"
 	"login-server/providers"
 )
@@ -83,6 +84,14 @@ func (s *Server) newMetrics() metrics {
 		providerHealth{s.Providers},
 		logouts{s.openid.Logouts()},
 	)
+	if bus, ok := s.Bus.(*events.RedisBus); ok {
+		registry.MustRegister(busNumbers{bus})
+	}
+	if shared := s.limits.shared; shared != nil {
+		registry.MustRegister(gauge("limits_in_memory", "1 while each node counts rate limits for itself, because Redis does not answer.", func() float64 {
+			return number(shared.inMemory())
+		}))
+	}
 	for i, class := range classes {
 		m.requests[i] = requests.WithLabelValues(class)
 	}
@@ -117,6 +126,41 @@ func (l logouts) Collect(c chan<- prometheus.Metric) {
 	}
 }
 
+// busNumbers is how nodes hear of each other.
+type busNumbers struct{ bus *events.RedisBus }
+
+var (
+	busConnected = prometheus.NewDesc("login_server_bus_connected",
+		"1 while this node hears the others through Redis, and they hear it.", nil, nil)
+	busInterruptions = prometheus.NewDesc("login_server_bus_interruptions_total",
+		"How often the connection to Redis was lost.", nil, nil)
+	busHints = prometheus.NewDesc("login_server_bus_hints_total",
+		"Hints of changes: published by this node, received of others, dropped (too many were waiting: everything is looked at instead) or invalid (somebody else writes to the channel).", []string{"result"}, nil)
+)
+
+func (n busNumbers) Describe(c chan<- *prometheus.Desc) {
+	c <- busConnected
+	c <- busInterruptions
+	c <- busHints
+}
+
+func (n busNumbers) Collect(c chan<- prometheus.Metric) {
+	stats := n.bus.Stats()
+	c <- prometheus.MustNewConstMetric(busConnected, prometheus.GaugeValue, number(stats.Connected))
+	c <- prometheus.MustNewConstMetric(busInterruptions, prometheus.CounterValue, float64(stats.Interruptions))
+	for result, n := range map[string]int64{"published": stats.Published, "received": stats.Received, "dropped": stats.Dropped, "invalid": stats.Invalid} {
+		c <- prometheus.MustNewConstMetric(busHints, prometheus.CounterValue, float64(n), result)
+	}
+}
+
+// number is 1 for true.
+func number(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 // providerHealth is what is known of the providers that have been asked since they were
 // opened. One that nobody has asked is in no number.
 type providerHealth struct{ providers *providers.Set }
@@ -139,11 +183,7 @@ func (p providerHealth) Collect(c chan<- prometheus.Metric) {
 		if !h.Known {
 			continue
 		}
-		up := 0.0
-		if h.Up {
-			up = 1
-		}
-		c <- prometheus.MustNewConstMetric(providerUp, prometheus.GaugeValue, up, provider.ID)
+		c <- prometheus.MustNewConstMetric(providerUp, prometheus.GaugeValue, number(h.Up), provider.ID)
 		c <- prometheus.MustNewConstMetric(providerAsked, prometheus.GaugeValue, float64(h.At.UnixMilli())/1000, provider.ID)
 	}
 }

@@ -25,17 +25,26 @@ import (
 // by account name at a provider, from wherever it is tried; on a provider's pages by address.
 // Clients that register themselves are counted by address, too.
 //
-// They count in the time of the machine: the limiter has no clock of its own.
-type limits struct{ address, account, departures, registrations *limiter.Limiter }
+// They count in the time of the machine, or of Redis: the limiter has no clock of its own.
+type limits struct {
+	address, account, departures, registrations *limiter.Limiter
+	// shared is where all nodes count together; nil: each counts for itself.
+	shared *sharedCounts
+}
 
 // departuresPerAttempt is how many times as often as with a password somebody may set
 // out to a provider's pages: nothing can be guessed there, but each time is a write.
 const departuresPerAttempt = 6
 
-func newLimits(cfg *config.Config) limits {
+// newLimits returns the limits of cfg, counted in shared, which may be nil.
+func newLimits(cfg *config.Config, shared *sharedCounts) limits {
 	rate := limiter.Rate{Period: cfg.RateLimitWindow, Limit: int64(cfg.RateLimitMax)}
 	store := func(prefix string) limiter.Store {
-		return memory.NewStoreWithOptions(limiter.StoreOptions{Prefix: prefix, CleanUpInterval: time.Minute})
+		own := memory.NewStoreWithOptions(limiter.StoreOptions{Prefix: prefix, CleanUpInterval: time.Minute})
+		if shared == nil {
+			return own
+		}
+		return &sharedStore{sharedCounts: shared, prefix: prefix, own: own}
 	}
 	departures := limiter.Rate{Period: rate.Period, Limit: rate.Limit * departuresPerAttempt}
 	registrations := rate
@@ -45,6 +54,7 @@ func newLimits(cfg *config.Config) limits {
 	return limits{
 		address: limiter.New(store("address"), rate), account: limiter.New(store("account"), rate),
 		departures: limiter.New(store("departures"), departures), registrations: limiter.New(store("registrations"), registrations),
+		shared: shared,
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
+	"github.com/redis/go-redis/v9"
 
 	"login-server/attempt"
 	"login-server/clock"
@@ -45,6 +46,9 @@ type Deps struct {
 	Tickets   *token.Tickets
 	Providers *providers.Set
 	Bus       events.Bus
+	// Redis counts the rate limits of all nodes, as a client of events.OpenRedis; nil: each
+	// node counts its own.
+	Redis redis.UniversalClient
 	// Logouts are told of ends of sessions by Sessions; nil: clients hear of them later.
 	Logouts   *oidc.Logouts
 	Templates *templates.Set
@@ -99,7 +103,11 @@ func New(d Deps) (*Server, error) {
 	if s.openid, err = s.newOpenID(); err != nil {
 		return nil, err
 	}
-	s.limits = newLimits(d.Config)
+	var shared *sharedCounts
+	if d.Redis != nil {
+		shared = newSharedCounts(d.Redis, d.Sessions.CookieName(), d.Log)
+	}
+	s.limits = newLimits(d.Config, shared)
 	s.tokens = newTokenCache(d.Clock.Now, d.Tokens, d.Tickets)
 	s.about.server = s
 	eventTickets, err := token.NewEventTickets(d.Store, d.Config.SessionSecrets, d.Clock.Now)
