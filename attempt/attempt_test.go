@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,8 +16,8 @@ import (
 
 	"login-server/attempt"
 	"login-server/clock"
+	"login-server/internal/teststore"
 	"login-server/store"
-	"login-server/store/sqlite"
 	"login-server/token"
 )
 
@@ -28,7 +27,7 @@ const (
 	cookieName = "login-12345678-at"
 )
 
-// office is a book on the embedded store, with a clock that stands still.
+// office is a book on a real store, with a clock that stands still.
 type office struct {
 	*attempt.Book
 	t      *testing.T
@@ -39,16 +38,7 @@ type office struct {
 func newOffice(t *testing.T) *office {
 	t.Helper()
 	o := &office{t: t, clock: clock.NewFake(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))}
-	engine, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.db"), sqlite.Options{Now: o.clock.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := engine.Close(); err != nil {
-			t.Errorf("close store: %v", err)
-		}
-	})
-	o.engine = engine
+	o.engine = teststore.Open(t, o.clock.Now)
 	o.Book = o.book(false, "the first secret of the tests")
 	return o
 }

@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"login-server/clock"
 	"login-server/identity"
+	"login-server/internal/teststore"
 	"login-server/session"
 	"login-server/token"
 )
@@ -57,7 +59,8 @@ func (a allowed) Forget(string) {}
 // of clients, which hear it too, are two to a client.
 func benchmarkEvent(b *testing.B, sockets, ofClients int) {
 	var name atomic.Int64
-	w := newWorld(b, func(o *Options) {
+	fake := clock.NewFake(start)
+	w := newWorld(b, fake, teststore.Open(b, fake.Now), func(o *Options) {
 		o.PerAddress, o.PerSession = sockets+ofClients+10, ofClients+20
 		o.Grants = allowed{func(string) string { return fmt.Sprintf(`{"sub":"ada","name":"Ada %d"}`, name.Load()) }}
 	})

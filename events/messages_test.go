@@ -10,6 +10,8 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"login-server/clock"
+	"login-server/internal/teststore"
 	"login-server/token"
 )
 
@@ -367,7 +369,8 @@ func FuzzReceive(f *testing.F) {
 	for _, seed := range []string{`{"type":"ping"}`, `{"type":"authenticate","token":"a.b.c"}`, `{"type":null}`, `[`, "\xff", `{"TYPE":"token"}`} {
 		f.Add([]byte(seed))
 	}
-	w := newWorld(f, func(*Options) {})
+	fake := clock.NewFake(start)
+	w := newWorld(f, fake, teststore.Open(f, fake.Now), func(*Options) {})
 	defer w.hub.Close()
 	f.Fuzz(func(t *testing.T, text []byte) {
 		replies := make(chan struct{}, maxQueue)

@@ -24,8 +24,9 @@ import (
 
 	"login-server/clock"
 	"login-server/identity"
+	"login-server/internal/teststore"
 	"login-server/session"
-	"login-server/store/sqlite"
+	"login-server/store"
 	"login-server/store/storetest"
 	"login-server/token"
 )
@@ -34,6 +35,8 @@ const (
 	tokenLife = 120 * time.Second
 	home      = "192.0.2.1" // where people are when nothing else is said
 )
+
+var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // world is a hub over the real rooms and a real store, with a clock to move and
 // browsers to sign in with.
@@ -78,8 +81,10 @@ func inWorld(t *testing.T, test func(*world)) {
 
 func inWorldWith(t *testing.T, adjust func(*Options), test func(*world)) {
 	t.Helper()
+	fake := clock.NewFake(start)
+	engine := teststore.Outside(t, teststore.Open(t, fake.Now))
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, adjust)
+		w := newWorld(t, fake, engine, adjust)
 		w.T = t
 		test(w)
 		w.hub.Close()
@@ -87,8 +92,9 @@ func inWorldWith(t *testing.T, adjust func(*Options), test func(*world)) {
 	})
 }
 
-func newWorld(t testing.TB, adjust func(*Options)) *world {
-	w := &world{clock: clock.NewFake(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)), bus: &lossyBus{}, log: &bytes.Buffer{}}
+// newWorld returns a world over an engine that goes by a clock.
+func newWorld(t testing.TB, fake *clock.Fake, engine store.Engine, adjust func(*Options)) *world {
+	w := &world{clock: fake, engine: storetest.Faulty(engine), bus: &lossyBus{}, log: &bytes.Buffer{}}
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -96,10 +102,6 @@ func newWorld(t testing.TB, adjust func(*Options)) *world {
 		}
 	}
 	dir := t.TempDir()
-	db, err := sqlite.Open(context.Background(), filepath.Join(dir, "test.db"), sqlite.Options{Now: w.clock.Now})
-	must(err)
-	t.Cleanup(func() { _ = db.Close() })
-	w.engine = storetest.Faulty(db)
 	sealer, err := token.NewSealer([]string{"secret"}, "upstream tokens")
 	must(err)
 	w.users = identity.NewDirectory(w.engine, identity.Options{

@@ -16,6 +16,7 @@ import (
 
 	"login-server/clock"
 	"login-server/identity"
+	"login-server/internal/teststore"
 	"login-server/store"
 	"login-server/store/storetest"
 )
@@ -163,7 +164,7 @@ func TestCrash(t *testing.T) {
 			t.Run(op.name+", then "+first, func(t *testing.T) {
 				t.Parallel()
 				c := clock.NewFake(start)
-				faulty := storetest.Faulty(openEngine(t, c.Now))
+				faulty := storetest.Faulty(teststore.Open(t, c.Now))
 				h := &house{T: t, Directory: newDirectory(faulty, c.Now), engine: faulty, clock: c}
 				for n := 0; ; n++ {
 					suffix := fmt.Sprint(n)
@@ -534,7 +535,7 @@ func TestContention(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, seed %d", mode.name, seed), func(t *testing.T) {
 				t.Parallel()
 				c := clock.NewFake(start)
-				engine := openEngine(t, c.Now)
+				engine := teststore.Open(t, c.Now)
 				h := &house{T: t, Directory: newDirectory(engine, c.Now), engine: engine, clock: c}
 				var accounts []identity.Account
 				for i := range 5 {

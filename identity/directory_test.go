@@ -1,11 +1,9 @@
 package identity_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -18,29 +16,14 @@ import (
 
 	"login-server/clock"
 	"login-server/identity"
+	"login-server/internal/teststore"
 	"login-server/store"
-	"login-server/store/sqlite"
 	"login-server/token"
 )
 
 const baseURL = "https://example.org/login/"
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-
-// openEngine returns an empty database that goes by now.
-func openEngine(t testing.TB, now func() time.Time) store.Engine {
-	t.Helper()
-	e, err := sqlite.Open(context.Background(), filepath.Join(t.TempDir(), "test.db"), sqlite.Options{Now: now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := e.Close(); err != nil {
-			t.Errorf("Close: %v", err)
-		}
-	})
-	return e
-}
 
 // newDirectory returns a directory of the accounts in engine. Each provider gives
 // something to act there in people's names, so that every test of what becomes of an
@@ -70,7 +53,7 @@ type house struct {
 
 func newHouse(t *testing.T) *house {
 	c := clock.NewFake(start)
-	engine := openEngine(t, c.Now)
+	engine := teststore.Open(t, c.Now)
 	return &house{T: t, Directory: newDirectory(engine, c.Now), engine: engine, clock: c}
 }
 
@@ -549,7 +532,7 @@ func TestReadersSeeWhatWasWritten(t *testing.T) {
 func TestChangesAreTold(t *testing.T) {
 	c := clock.NewFake(start)
 	var told []string
-	d := identity.NewDirectory(openEngine(t, c.Now), identity.Options{
+	d := identity.NewDirectory(teststore.Open(t, c.Now), identity.Options{
 		BaseURL: baseURL, Now: c.Now, NewID: uuid.NewString, CacheSize: 10, CacheAge: time.Hour,
 		Changed: func(ids ...string) { told = append(told, ids...) },
 	})
@@ -618,7 +601,7 @@ func TestJSONFollowsTheAccount(t *testing.T) {
 }
 
 func BenchmarkGetFromMemory(b *testing.B) {
-	engine := openEngine(b, time.Now)
+	engine := teststore.Open(b, time.Now)
 	d := newDirectory(engine, time.Now)
 	a, _, err := d.SignIn(b.Context(), profile("github/1"))
 	if err != nil {

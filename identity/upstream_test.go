@@ -14,6 +14,7 @@ import (
 
 	"login-server/clock"
 	"login-server/identity"
+	"login-server/internal/teststore"
 	"login-server/store"
 )
 
@@ -29,7 +30,7 @@ type embassy struct {
 
 func newEmbassy(t *testing.T, exposed ...string) *embassy {
 	c := clock.NewFake(start)
-	e := &embassy{house: &house{T: t, engine: openEngine(t, c.Now), clock: c}, exposed: map[string]bool{}, secrets: []string{"the first secret"}}
+	e := &embassy{house: &house{T: t, engine: teststore.Open(t, c.Now), clock: c}, exposed: map[string]bool{}, secrets: []string{"the first secret"}}
 	for _, provider := range exposed {
 		e.exposed[provider] = true
 	}

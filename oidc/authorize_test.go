@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -14,7 +13,7 @@ import (
 
 	"login-server/clock"
 	"login-server/config"
-	"login-server/store/sqlite"
+	"login-server/internal/teststore"
 	"login-server/token"
 )
 
@@ -792,11 +791,7 @@ func TestPostponed(t *testing.T) {
 // fuzzProvider is a provider without people, for one client that has a key.
 func fuzzProvider(f *testing.F) *Provider {
 	fake := clock.NewFake(start)
-	engine, err := sqlite.Open(f.Context(), filepath.Join(f.TempDir(), "test.db"), sqlite.Options{Now: fake.Now})
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Cleanup(func() { _ = engine.Close() })
+	engine := teststore.Open(f, fake.Now)
 	private, public := testKeys(f)
 	tokens, err := token.NewManager(f.Context(), engine, token.Options{
 		PrivateKeyPath: private, PublicKeyPath: public, Algorithm: "RS256", ExpiresIn: time.Minute, Now: fake.Now,

@@ -2,7 +2,6 @@ package oidc
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -23,9 +22,9 @@ import (
 	"login-server/clock"
 	"login-server/config"
 	"login-server/identity"
+	"login-server/internal/teststore"
 	"login-server/session"
 	"login-server/store"
-	"login-server/store/sqlite"
 	"login-server/token"
 )
 
@@ -85,11 +84,7 @@ func testKeys(t testing.TB) (private, public string) {
 func newHouse(t *testing.T, entries ...string) *house {
 	t.Helper()
 	h := &house{T: t, clock: clock.NewFake(start)}
-	engine, err := sqlite.Open(context.Background(), filepath.Join(t.TempDir(), "test.db"), sqlite.Options{Now: h.clock.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = engine.Close() })
+	engine := teststore.Open(t, h.clock.Now)
 	h.engine = engine
 	private, public := testKeys(t)
 	h.users = identity.NewDirectory(engine, identity.Options{

@@ -19,6 +19,7 @@ import (
 
 	"login-server/clock"
 	"login-server/identity"
+	"login-server/internal/teststore"
 	"login-server/session"
 	"login-server/store/sqlite"
 	"login-server/store/storetest"
@@ -44,12 +45,7 @@ type house struct {
 
 func newHouse(t *testing.T) *house {
 	h := &house{T: t, clock: clock.NewFake(start)}
-	engine, err := sqlite.Open(context.Background(), filepath.Join(t.TempDir(), "test.db"), sqlite.Options{Now: h.clock.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = engine.Close() })
-	h.engine = storetest.Faulty(engine)
+	h.engine = storetest.Faulty(teststore.Open(t, h.clock.Now))
 	h.Manager = h.node(session.CookieOptions{})
 	return h
 }
@@ -487,11 +483,7 @@ func TestExpiryMovedByAnotherNode(t *testing.T) {
 // A database may go by its own clock, and be late: expiry is judged by the program's.
 func TestExpiryWhenTheDatabaseIsLate(t *testing.T) {
 	now := clock.NewFake(start)
-	late, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "late.db"), sqlite.Options{Now: func() time.Time { return now.Now().Add(-lifetime) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer late.Close()
+	late := teststore.Open(t, func() time.Time { return now.Now().Add(-lifetime) })
 	m := session.NewManager(late, session.Options{
 		Cookie:   session.CookieOptions{Installation: "https://example.org/", Secure: true, Keys: [][]byte{key}},
 		Lifetime: lifetime, Now: now.Now, CacheSize: 1000, CacheAge: time.Hour,
@@ -809,12 +801,7 @@ func TestBrokenCookies(t *testing.T) {
 }
 
 func FuzzVisit(f *testing.F) {
-	engine, err := sqlite.Open(context.Background(), filepath.Join(f.TempDir(), "test.db"), sqlite.Options{})
-	if err != nil {
-		f.Fatal(err)
-	}
-	defer engine.Close()
-	m := session.NewManager(engine, session.Options{
+	m := session.NewManager(teststore.Open(f, time.Now), session.Options{
 		Cookie:   session.CookieOptions{Installation: "http://localhost/", Keys: [][]byte{key}},
 		Lifetime: lifetime, Now: time.Now, CacheSize: 10, CacheAge: time.Hour,
 	})

@@ -3,7 +3,6 @@ package store_test
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -13,8 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"login-server/clock"
+	"login-server/internal/teststore"
 	"login-server/store"
-	"login-server/store/sqlite"
 	"login-server/store/storetest"
 )
 
@@ -42,12 +41,7 @@ func personIndex(p person) store.Index {
 func openEngine(t *testing.T) (store.Engine, *clock.Fake) {
 	t.Helper()
 	now := clock.NewFake(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
-	engine, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "test.db"), sqlite.Options{Now: now.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { engine.Close() })
-	return engine, now
+	return teststore.Open(t, now.Now), now
 }
 
 func openPeople(t *testing.T) (*store.Collection[person], *clock.Fake) {

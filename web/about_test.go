@@ -12,8 +12,8 @@ import (
 
 	"login-server/clock"
 	"login-server/config"
+	"login-server/internal/teststore"
 	"login-server/store"
-	"login-server/store/sqlite"
 	"login-server/token"
 )
 
@@ -35,13 +35,9 @@ func (e *slowEngine) Ping(context.Context) error {
 // TestSlowCountDoesNotBringTheFormerKeyBack: a count that began before the keys were
 // changed ends after that.
 func TestSlowCountDoesNotBringTheFormerKeyBack(t *testing.T) {
+	db := teststore.Outside(t, teststore.Open(t, time.Now))
 	synctest.Test(t, func(t *testing.T) {
 		ctx, dir := context.Background(), t.TempDir()
-		db, err := sqlite.Open(ctx, filepath.Join(dir, "test.db"), sqlite.Options{Now: time.Now})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer db.Close()
 		private, public := filepath.Join(dir, "private.key"), filepath.Join(dir, "public.key")
 		if _, err := token.EnsureKeys(private, public, "ES256"); err != nil {
 			t.Fatal(err)

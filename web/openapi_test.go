@@ -25,10 +25,10 @@ import (
 	"login-server/config"
 	"login-server/events"
 	"login-server/identity"
+	"login-server/internal/teststore"
 	"login-server/providers"
 	"login-server/session"
 	"login-server/static"
-	"login-server/store/sqlite"
 	"login-server/templates"
 	"login-server/token"
 )
@@ -62,15 +62,11 @@ func openAPIServer(t *testing.T) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine, err := sqlite.Open(t.Context(), filepath.Join(dir, "test.db"), sqlite.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = engine.Close() })
+	now := clock.System{}.Now
+	engine := teststore.Open(t, now)
 	if _, err := token.EnsureKeys(cfg.JWTPrivateKeyPath, cfg.JWTPublicKeyPath, cfg.JWTAlgorithm); err != nil {
 		t.Fatal(err)
 	}
-	now := clock.System{}.Now
 	tokens, err := token.NewManager(t.Context(), engine, token.Options{
 		PrivateKeyPath: cfg.JWTPrivateKeyPath, PublicKeyPath: cfg.JWTPublicKeyPath, Algorithm: cfg.JWTAlgorithm, ExpiresIn: cfg.JWTExpiresIn, Now: now,
 	})

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,12 +30,12 @@ import (
 	"login-server/config"
 	"login-server/events"
 	"login-server/identity"
+	"login-server/internal/teststore"
 	"login-server/oidc"
 	"login-server/providers"
 	"login-server/session"
 	"login-server/static"
 	"login-server/store"
-	"login-server/store/sqlite"
 	"login-server/templates"
 	"login-server/token"
 	"login-server/web"
@@ -166,11 +167,7 @@ func newServer(t *testing.T, opts ...option) *server {
 	}
 	s.base = s.cfg.BaseURL.String()
 
-	engine, err := sqlite.Open(t.Context(), filepath.Join(home, "test.db"), sqlite.Options{Now: s.clock.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.store = &unreliable{Engine: engine}
+	s.store = &unreliable{Engine: teststore.Open(t, s.clock.Now)}
 	s.start()
 	s.http = httptest.NewServer(s.options.outside(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.running.Load().ServeHTTP(w, r)
@@ -180,9 +177,6 @@ func newServer(t *testing.T, opts ...option) *server {
 		s.transport.CloseIdleConnections()
 		s.running.Load().Drain()
 		s.http.Close()
-		if err := engine.Close(); err != nil {
-			t.Errorf("close store: %v", err)
-		}
 		s.log.close()
 	})
 	return s
@@ -343,11 +337,37 @@ func (l *logBuffer) close() {
 	l.closed = true
 }
 
-// unreliable is a store that fails when a test wants it to.
+// unreliable is a store that fails when a test wants it to, and keeps what was written.
 type unreliable struct {
 	store.Engine
 	// fault is asked before reads of a kind of documents, and by Ping with "ping".
 	fault atomic.Pointer[func(kind string) error]
+
+	mu      sync.Mutex
+	written []store.Doc
+}
+
+// everWritten are the documents that were to be written, each as it was every time.
+func (u *unreliable) everWritten() []store.Doc {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Clone(u.written)
+}
+
+func (u *unreliable) note(doc store.Doc) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.written = append(u.written, doc)
+}
+
+func (u *unreliable) Insert(ctx context.Context, kind string, doc store.Doc) (int64, error) {
+	u.note(doc)
+	return u.Engine.Insert(ctx, kind, doc)
+}
+
+func (u *unreliable) Replace(ctx context.Context, kind string, doc store.Doc) (int64, error) {
+	u.note(doc)
+	return u.Engine.Replace(ctx, kind, doc)
 }
 
 func (u *unreliable) fail(fault func(kind string) error) { u.fault.Store(&fault) }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
@@ -19,10 +18,11 @@ import (
 	"login-server/config"
 	"login-server/events"
 	"login-server/identity"
+	"login-server/internal/teststore"
 	"login-server/providers"
 	"login-server/session"
 	"login-server/static"
-	"login-server/store/sqlite"
+	"login-server/store"
 	"login-server/templates"
 	"login-server/token"
 	"login-server/web"
@@ -49,20 +49,17 @@ func startClocked(t *testing.T, settings map[string]string) (*clocked, error) {
 	if err := config.Join(err, openErr); err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	engine, err := sqlite.Open(context.Background(), filepath.Join(dir, "login-server.db"), sqlite.Options{})
-	if err != nil {
-		return nil, errors.Join(err, listener.Close())
-	}
+	engine := teststore.Open(t, clock.System{}.Now)
 	c := &clocked{url: cfg.BaseURL.String(), clock: clock.NewFake(time.Now().Truncate(time.Millisecond))}
 	handler, err := c.rooms(cfg, set, engine, log)
 	if err != nil {
-		return nil, errors.Join(err, engine.Close(), listener.Close())
+		return nil, errors.Join(err, listener.Close())
 	}
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(func() {
 		handler.Drain()
-		if err := errors.Join(server.Close(), engine.Close()); err != nil {
+		if err := server.Close(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -70,7 +67,7 @@ func startClocked(t *testing.T, settings map[string]string) (*clocked, error) {
 }
 
 // rooms wires what cmd/login-server wires.
-func (c *clocked) rooms(cfg *config.Config, set *providers.Set, engine *sqlite.Engine, log *slog.Logger) (*web.Server, error) {
+func (c *clocked) rooms(cfg *config.Config, set *providers.Set, engine store.Engine, log *slog.Logger) (*web.Server, error) {
 	var secret [32]byte
 	_, _ = rand.Read(secret[:])
 	cfg.SessionSecrets = []string{hex.EncodeToString(secret[:])}
