@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -26,7 +27,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
-	"go.mongodb.org/mongo-driver/v2/x/mongo/driver/connstring"
+
+	"login-server/config"
 )
 
 // DefaultDatabase is where the older server keeps everything unless it was told otherwise.
@@ -54,22 +56,23 @@ type Source struct {
 // Open connects to a database. An empty name stands for the one that the URI names, else
 // for DefaultDatabase. No error repeats the password.
 func Open(ctx context.Context, uri, database string) (*Source, error) {
-	parsed, err := connstring.ParseAndValidate(uri)
-	if err != nil {
-		// The driver's words quote the URI.
-		return nil, errors.New("the address is not a connection string of MongoDB: write mongodb://user:password@host:27017/" + DefaultDatabase + ", with other characters than letters and digits in %-escapes")
+	o := options.Client().ApplyURI(uri)
+	if err := o.Validate(); err != nil {
+		// The driver's words quote the URI, but for this.
+		if dns, ok := errors.AsType[*net.DNSError](err); ok {
+			return nil, fmt.Errorf("connect to MongoDB: %w", dns)
+		}
+		return nil, errors.New("the address is not a connection string of MongoDB; write mongodb://user:password@host:27017/" + DefaultDatabase + ", with other characters than letters and digits in %-escapes")
 	}
-	if database == "" {
-		database = parsed.Database
-	}
-	if database == "" {
-		database = DefaultDatabase
+	for _, name := range []string{databaseOf(uri), DefaultDatabase} {
+		if database == "" {
+			database = name
+		}
 	}
 	if strings.ContainsAny(database, "/\\. \"$*<>:|?\x00") || len(database) > 63 {
-		return nil, fmt.Errorf("%q cannot be the name of a database", database)
+		return nil, errors.New(config.Quote(database) + " cannot be the name of a database")
 	}
-	o := options.Client().ApplyURI(uri).SetAppName("login-server import").
-		SetServerSelectionTimeout(connectTimeout).SetConnectTimeout(connectTimeout)
+	o.SetAppName("login-server").SetServerSelectionTimeout(connectTimeout).SetConnectTimeout(connectTimeout)
 	client, err := mongo.Connect(o)
 	if err == nil {
 		err = client.Ping(ctx, readpref.Primary())
@@ -81,9 +84,26 @@ func Open(ctx context.Context, uri, database string) (*Source, error) {
 		if ended := ctx.Err(); ended != nil {
 			return nil, ended
 		}
-		return nil, fmt.Errorf("connect to MongoDB at %s: %s", strings.Join(parsed.Hosts, ","), without(err.Error(), parsed.Password))
+		text := err.Error()
+		if o.Auth != nil {
+			text = without(text, o.Auth.Password)
+		}
+		return nil, fmt.Errorf("connect to MongoDB at %s: %s", strings.Join(o.Hosts, ","), text)
 	}
 	return &Source{client: client, db: client.Database(database)}, nil
+}
+
+// databaseOf is the database that a connection string names: what stands between the hosts
+// and the options.
+func databaseOf(uri string) string {
+	_, rest, _ := strings.Cut(uri, "://")
+	rest, _, _ = strings.Cut(rest, "?")
+	_, path, _ := strings.Cut(rest, "/")
+	name, err := url.PathUnescape(path)
+	if err != nil {
+		return ""
+	}
+	return name
 }
 
 // without takes a password out of a text, as it is and as it is written in a URI.

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -86,6 +87,14 @@ func (o *localOptions) open(e *entry, p *Provider) {
 		l.byName[u.Username] = i
 	}
 	e.checker(p, l, false)
+}
+
+// CheckHash says why nobody could sign in with a hash, without ever showing it.
+func CheckHash(hash string) error {
+	if text := badHash(hash); text != "" {
+		return errors.New("the password " + text)
+	}
+	return nil
 }
 
 // badHash says what is wrong with a hash, without ever showing it. The limits keep

@@ -41,6 +41,7 @@ type cli struct {
 	Session  sessionCmd  `cmd:"" help:"Browsers in which somebody is signed in: list, end."`
 	Client   clientCmd   `cmd:"" help:"Clients of the OpenID Provider: add, list, show, secret, remove."`
 	Key      keyCmd      `cmd:"" help:"The key pair that signs tokens: show, rotate."`
+	Import   importCmd   `cmd:"" help:"Take over the people of the older login server."`
 	Backup   backupCmd   `cmd:"" help:"Copy the database to a file, also while the server runs."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }

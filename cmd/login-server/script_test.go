@@ -126,7 +126,7 @@ func TestEachCommandHasAnExample(t *testing.T) {
 	for _, c := range []interface{ Help() string }{
 		serveCmd{}, doctorCmd{}, userListCmd{}, userShowCmd{}, userSetCmd{}, userDeleteCmd{}, userMergeCmd{},
 		localAddCmd{}, localRemoveCmd{}, localPasswdCmd{}, localListCmd{},
-		sessionListCmd{}, sessionRemoveCmd{}, keyShowCmd{}, keyRotateCmd{}, backupCmd{},
+		sessionListCmd{}, sessionRemoveCmd{}, keyShowCmd{}, keyRotateCmd{}, importCmd{}, backupCmd{},
 		clientAddCmd{}, clientListCmd{}, clientShowCmd{}, clientSecretCmd{}, clientRemoveCmd{}, clientTokenAddCmd{}, clientTokenListCmd{}, clientTokenRemoveCmd{},
 	} {
 		if !strings.Contains(c.Help(), "\n  login-server") && !strings.Contains(c.Help(), "| login-server") {
