@@ -53,7 +53,7 @@ func (m measured) String() string {
 		if !m.holds() {
 			verdict = "MISSED"
 		}
-		line += fmt.Sprintf("   %s %g: %s", sign, m.Bound, verdict)
+		line += fmt.Sprintf("   %s %.3g: %s", sign, m.Bound, verdict)
 	}
 	return line
 }

@@ -347,29 +347,49 @@ func (p *process) rounds(cookie string, n int64, d time.Duration, after func(*re
 }
 
 // openIDRounds compares whole rounds, two signatures each, with how many pairs of
-// signatures the processors can make.
+// signatures the processors can make. What drives the server takes part of the same
+// processors, and a processor may wait for the disk, so the second line says what the
+// server itself has used of them.
 func openIDRounds(o options, p *process, cookie string) ([]measured, error) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		return nil, err
 	}
 	digest := sha256.Sum256([]byte("payload"))
-	sign := func() bool {
-		_, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest[:])
-		return err == nil
+	pair := func() bool {
+		_, err1 := rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest[:])
+		_, err2 := rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest[:])
+		return err1 == nil && err2 == nil
 	}
+	var times, bareTimes []time.Duration
 	b, own, err := against(
 		func() (float64, error) {
-			rate, err := onAllCores(sign, o.seconds)
-			return rate / 2, err // a round has two
+			rate, each, err := spent(os.Getpid(), func() (float64, error) { return onAllCores(pair, o.seconds) })
+			bareTimes = append(bareTimes, each)
+			return rate, err
 		},
 		func() (float64, error) {
-			_, rate, err := p.rounds(cookie, 0, o.seconds, func(*relyingParty, tokens) error { return nil })
+			rate, each, err := spent(p.cmd.Process.Pid, func() (float64, error) {
+				_, rate, err := p.rounds(cookie, 0, o.seconds, func(*relyingParty, tokens) error { return nil })
+				return rate, err
+			})
+			times = append(times, each)
 			return rate, err
 		},
 	)
-	return []measured{{Name: fmt.Sprintf("authorize, code, tokens (%d cores)", runtime.GOMAXPROCS(0)), Value: own, Unit: "/s",
-		Ratio: own / b, Against: "two RS256 signatures on all cores", Bound: 0.85}}, err
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(times)
+	slices.Sort(bareTimes)
+	used, bare := times[len(times)/2], bareTimes[len(bareTimes)/2]
+	return []measured{
+		{Name: fmt.Sprintf("authorize, code, tokens (%d cores)", runtime.GOMAXPROCS(0)), Value: own, Unit: "/s",
+			Ratio: own / b, Against: "two RS256 signatures on all cores", Bound: 0.85},
+		// What is left to the signatures if 85 % of the time is theirs.
+		{Name: "the same: processor time of the server", Value: float64(used.Microseconds()), Unit: "us",
+			Ratio: float64(used) / float64(bare), Against: "two RS256 signatures", Bound: 1 / 0.85, AtMost: true},
+	}, nil
 }
 
 // openIDMemory is by how much the memory of a new server has grown after many rounds, each

@@ -184,6 +184,40 @@ func (p *process) resident() (int64, error) {
 	return pages * int64(os.Getpagesize()), err
 }
 
+// processorTime is how long a process has kept processors busy so far, in user and in
+// kernel mode; to 10 ms (proc_pid_stat(5), in ticks of which Linux has 100 a second).
+func processorTime(pid int) (time.Duration, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	// The second field is the name in parentheses, in which there may be anything.
+	_, rest, _ := strings.Cut(string(data), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("/proc/%d/stat reads %q", pid, data)
+	}
+	user, errUser := strconv.ParseInt(fields[11], 10, 64)
+	kernel, errKernel := strconv.ParseInt(fields[12], 10, 64)
+	return time.Duration(user+kernel) * 10 * time.Millisecond, errors.Join(errUser, errKernel)
+}
+
+// spent runs do, which tells how many it has done in a second, and returns the processor
+// time that a process has used for each.
+func spent(pid int, do func() (float64, error)) (rate float64, each time.Duration, err error) {
+	before, err := processorTime(pid)
+	if err != nil {
+		return 0, 0, err
+	}
+	begin := time.Now()
+	if rate, err = do(); err != nil {
+		return 0, 0, err
+	}
+	done := rate * time.Since(begin).Seconds()
+	after, err := processorTime(pid)
+	return rate, time.Duration(float64(after-before) / done), err
+}
+
 // browser signs in as a user and returns the Cookie header and the JSON of the user.
 func (p *process) browser(ctx context.Context, provider, username string) (cookie string, user map[string]any, err error) {
 	jar, err := cookiejar.New(nil)
