@@ -41,8 +41,9 @@ const (
 )
 
 const (
-	// connectTimeout is how long a server may take to be found, and requestTimeout to give
-	// an answer: the next page of a collection at the most.
+	// connectTimeout is how long a server may take to be found, unless the URI says
+	// otherwise, and requestTimeout to give an
+	// answer: the next page of a collection at the most.
 	connectTimeout = 5 * time.Second
 	requestTimeout = time.Minute
 )
@@ -72,7 +73,13 @@ func Open(ctx context.Context, uri, database string) (*Source, error) {
 	if strings.ContainsAny(database, "/\\. \"$*<>:|?\x00") || len(database) > 63 {
 		return nil, errors.New(config.Quote(database) + " cannot be the name of a database")
 	}
-	o.SetAppName("login-server").SetServerSelectionTimeout(connectTimeout).SetConnectTimeout(connectTimeout)
+	o.SetAppName("login-server")
+	if o.ServerSelectionTimeout == nil {
+		o.SetServerSelectionTimeout(connectTimeout)
+	}
+	if o.ConnectTimeout == nil {
+		o.SetConnectTimeout(connectTimeout)
+	}
 	client, err := mongo.Connect(o)
 	if err == nil {
 		err = client.Ping(ctx, readpref.Primary())
