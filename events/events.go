@@ -75,8 +75,9 @@ type LocalBus struct {
 // Publish implements Bus: receivers run before it returns, and must be quick.
 func (b *LocalBus) Publish(h Hint) {
 	b.mu.RLock()
-	defer b.mu.RUnlock()
-	for _, receive := range b.receivers {
+	receivers := b.receivers // what is added later is not in this slice
+	b.mu.RUnlock()
+	for _, receive := range receivers {
 		receive(h)
 	}
 }

@@ -31,7 +31,7 @@ var quiet = sync.OnceFunc(logging.Disable)
 func OpenRedis(url string) (*redis.Client, error) {
 	quiet()
 	o, err := redis.ParseURL(url)
-	if err != nil {
+	if err != nil || strings.Contains(url, "#") { // what follows is not read: a password, maybe
 		return nil, errors.New("it is no URL of a Redis server: write redis://[user:password@]host[:port][/database], rediss://… or unix:///path (special characters of the password as %XX)")
 	}
 	// Whoever calls knows how long it can wait, and what may be done a second time: counting
@@ -118,6 +118,8 @@ const (
 	// maxMessage is the length of the longest message that is read, in bytes, and
 	// maxAsked how many sessions are asked about at once.
 	maxMessage, maxAsked = 512 << 10, 4000
+	// maxID is the length of the longest id of a session, an account or a node, in bytes.
+	maxID = 1 << 10
 	// maxBatch is how many messages are published in one go.
 	maxBatch = 256
 	// publishTimeout and closeTimeout bound a go, and the last ones.
@@ -280,8 +282,8 @@ func (b *RedisBus) Close() {
 	close(b.closing)
 	b.publishing.Wait()
 	b.stop()
-	b.subscribed.Store(false)
 	b.listening.Wait()
+	b.subscribed.Store(false)
 }
 
 // publishAll gives Redis what waits, until the bus is closed.
@@ -339,8 +341,19 @@ func (b *RedisBus) send(ctx context.Context, hints []Hint, replies []reply) erro
 	for _, r := range replies {
 		pipe.Publish(ctx, r.channel, r.text)
 	}
-	_, err := pipe.Exec(ctx)
-	return err
+	results, err := pipe.Exec(ctx)
+	if err == nil {
+		return nil
+	}
+	for _, r := range results[:min(len(hints), len(results))] {
+		if r.Err() != nil {
+			return r.Err()
+		}
+	}
+	if len(hints) == 0 || len(results) == 0 {
+		return err
+	}
+	return nil // only replies have failed
 }
 
 func (b *RedisBus) encode(m busMessage) string {
@@ -430,7 +443,7 @@ func (b *RedisBus) subscription(ctx context.Context) error {
 			}
 		case *redis.Message:
 			if confirmed >= 2 {
-				b.read(m.Payload)
+				b.read(m.Channel, m.Payload)
 			}
 		}
 	}
@@ -444,41 +457,46 @@ func because(ctx context.Context, err error) error {
 	return err
 }
 
-// read takes a message of the channel; it must not wait for anything.
-func (b *RedisBus) read(text string) {
+// read takes a message of a channel; it must not wait for anything.
+func (b *RedisBus) read(channel, text string) {
+	// What a node of a later version says may have another form altogether.
+	var version struct {
+		Version int             `json:"v"`
+		Ask     json.RawMessage `json:"ask"`
+	}
 	var m busMessage
-	if len(text) > maxMessage || json.Unmarshal([]byte(text), &m) != nil || m.Version < 1 || m.Node == "" {
-		// What a node of a later version says may have another form altogether.
-		var later struct {
-			Version int `json:"v"`
-		}
-		if len(text) <= maxMessage && json.Unmarshal([]byte(text), &later) == nil && later.Version > protocol {
+	switch err := b.decode(text, &version); {
+	case err != nil || version.Version < 1:
+		b.invalid.Add(1)
+	case version.Version > protocol:
+		if channel == b.o.Channel && version.Ask == nil {
 			b.received.Add(1)
 			b.receive(Hint{Everything: true})
-			return
 		}
+	case b.decode(text, &m) != nil || m.Node == "":
 		b.invalid.Add(1)
-		return
-	}
-	switch {
-	case m.Ask != nil && m.Version == protocol:
-		b.reply(m)
-	case m.Node == b.o.Node:
-		// its receivers have heard it when it was published
-	case m.Version > protocol:
-		b.received.Add(1)
-		b.receive(Hint{Everything: true})
-	case m.Answer != nil:
+	case m.Answer != nil && channel != b.o.Channel:
 		b.collect(m.Node, *m.Answer)
-	case m.Hint != nil && m.Hint.valid():
-		b.received.Add(1)
-		b.receive(*m.Hint)
+	case m.Ask != nil && channel == b.o.Channel:
+		b.reply(m)
+	case m.Hint != nil && channel == b.o.Channel && m.Hint.valid():
+		if m.Node != b.o.Node { // its own receivers have heard it
+			b.received.Add(1)
+			b.receive(*m.Hint)
+		}
 	default:
 		b.invalid.Add(1)
 	}
 }
 
-// valid tells whether a hint is one thing only.
+func (b *RedisBus) decode(text string, into any) error {
+	if len(text) > maxMessage {
+		return errors.New("too long")
+	}
+	return json.Unmarshal([]byte(text), into)
+}
+
+// valid tells whether a hint of another node is one thing only, and no longer than ids are.
 func (h Hint) valid() bool {
 	n := 0
 	for _, set := range []bool{h.Session != "", h.User != "", h.Everything} {
@@ -486,7 +504,7 @@ func (h Hint) valid() bool {
 			n++
 		}
 	}
-	return n == 1 && (!h.Removed || h.Session != "")
+	return n == 1 && (!h.Removed || h.Session != "") && len(h.Session)+len(h.User) <= maxID
 }
 
 // receive hands a hint to the receivers' goroutine.
@@ -514,12 +532,12 @@ func (b *RedisBus) deliver(ctx context.Context) {
 func (b *RedisBus) note(err error) {
 	if err != nil {
 		if !b.down.Swap(true) {
-			b.o.Log.Warn("Redis does not answer: nodes hear of each other's changes late", "err", err)
+			b.o.Log.Warn("no connection through Redis: nodes hear of each other's changes late", "err", err)
 		}
 		return
 	}
 	if b.Connected() && b.down.Swap(false) {
-		b.o.Log.Info("Redis answers again")
+		b.o.Log.Info("nodes hear of each other through Redis again")
 	}
 }
 
@@ -553,7 +571,7 @@ func (b *RedisBus) reply(m busMessage) {
 	b.mu.Lock()
 	count := b.count
 	b.mu.Unlock()
-	if len(m.Ask.Sessions) > maxAsked || strings.ContainsAny(m.Node, " \r\n") {
+	if len(m.Ask.Sessions) > maxAsked || len(m.Ask.ID)+len(m.Node) > maxID {
 		b.invalid.Add(1)
 		return
 	}
@@ -680,10 +698,7 @@ func (l *backlog) addLocked(h Hint) (dropped int64) {
 		return 0
 	}
 	if len(l.hints) >= maxWaiting {
-		dropped = int64(len(l.hints))
-		if !h.Everything {
-			dropped++
-		}
+		dropped = int64(len(l.hints)) + 1
 		clear(l.waiting)
 		h, l.hints = Hint{Everything: true}, nil
 	}
@@ -718,4 +733,10 @@ func (l *backlog) putBack(hints []Hint) (dropped int64) {
 		dropped += l.addLocked(h)
 	}
 	return dropped
+}
+
+func (l *backlog) len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.hints)
 }

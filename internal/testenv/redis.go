@@ -20,9 +20,11 @@ import (
 // expect to be alone there, and use names of their own.
 const RedisURL = "TEST_REDIS_URL"
 
+// sharedRedis is held for as long as the process runs: the server ends when nobody holds
+// its leash any more.
 var sharedRedis struct {
 	sync.Mutex
-	url string
+	server *RedisServer
 }
 
 // Redis returns the URL of a Redis server that all tests of this process share: that of
@@ -36,15 +38,14 @@ func Redis(t testing.TB) string {
 	program := Need(t, "redis-server")
 	sharedRedis.Lock()
 	defer sharedRedis.Unlock()
-	if sharedRedis.url == "" {
-		// Nobody removes a folder of this server's, so it has none; it writes nothing.
-		s, err := startRedis(program, os.TempDir())
+	if sharedRedis.server == nil {
+		s, err := startRedis(program, "") // nobody would remove a folder of its own
 		if err != nil {
 			t.Fatal(err)
 		}
-		sharedRedis.url = s.URL()
+		sharedRedis.server = s
 	}
-	return sharedRedis.url
+	return sharedRedis.server.URL()
 }
 
 // RedisServer is a Redis server of one test, which may do with it what it likes.
@@ -76,6 +77,9 @@ func StartRedis(t testing.TB) *RedisServer {
 func (s *RedisServer) URL() string { return "redis://" + s.addr() }
 
 func (s *RedisServer) addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+
+// Socket is the path of the server's Unix socket.
+func (s *RedisServer) Socket() string { return filepath.Join(s.dir, "redis.sock") }
 
 // Kill ends the server as a crash would.
 func (s *RedisServer) Kill() {
@@ -127,9 +131,11 @@ func startRedis(program, dir string) (*RedisServer, error) {
 const keep = `"$@" </dev/null >/dev/null 2>&1 & echo $!; cat >/dev/null; kill -KILL $!; wait`
 
 func (s *RedisServer) start() error {
-	keeper := exec.Command("/bin/sh", "-c", keep, "sh", s.program,
-		"--bind", "127.0.0.1", "--port", strconv.Itoa(s.port), "--dir", filepath.Clean(s.dir),
-		"--save", "", "--appendonly", "no", "--daemonize", "no", "--databases", "16")
+	args := []string{"-c", keep, "sh", s.program, "--bind", "127.0.0.1", "--port", strconv.Itoa(s.port), "--save", "", "--appendonly", "no"}
+	if s.dir != "" {
+		args = append(args, "--dir", s.dir, "--unixsocket", s.Socket())
+	}
+	keeper := exec.Command("/bin/sh", args...)
 	leash, err := keeper.StdinPipe()
 	if err != nil {
 		return err
