@@ -26,7 +26,6 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
-	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 
 	"login-server/config"
 )
@@ -42,8 +41,7 @@ const (
 
 const (
 	// connectTimeout is how long a server may take to be found, unless the URI says
-	// otherwise, and requestTimeout to give an
-	// answer: the next page of a collection at the most.
+	// otherwise, and requestTimeout to give an answer: the next page of a collection at most.
 	connectTimeout = 5 * time.Second
 	requestTimeout = time.Minute
 )
@@ -82,7 +80,7 @@ func Open(ctx context.Context, uri, database string) (*Source, error) {
 	}
 	client, err := mongo.Connect(o)
 	if err == nil {
-		err = client.Ping(ctx, readpref.Primary())
+		err = client.Ping(ctx, nil)
 	}
 	if err != nil {
 		if client != nil {

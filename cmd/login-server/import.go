@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"unicode"
 
 	"login-server/config"
 	"login-server/identity"
@@ -130,8 +131,18 @@ func (c importCmd) report(a *app, sum *importCount, l importLine) error {
 	default:
 		return nil
 	}
-	_, err := fmt.Fprintf(a.stdout, "%s: %s\n", cellText(who), cellText(text))
+	_, err := fmt.Fprintf(a.stdout, "%s: %s\n", oneLine(who), oneLine(text))
 	return err
+}
+
+// oneLine shows all of a text that others have chosen, and lets nothing in it move the cursor.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
 }
 
 // summarize writes the last line.

@@ -53,9 +53,13 @@ func (c importCmd) localUsers(ctx context.Context, a *app, sum *importCount) err
 		if here >= 0 {
 			known = file.entries[here]
 		}
-		taken := []providers.LocalUser{}
+		taken, seen := []providers.LocalUser{}, map[string]bool{}
 		for n, text := range old.Options.Users {
 			u, line := c.localUser(ctx, a, known, text, n)
+			if seen[line.Username] {
+				line.Outcome, line.Reason, line.Left = identity.Refused, "the user name comes twice", nil
+			}
+			seen[line.Username] = true
 			if lines = append(lines, line); line.Outcome == identity.Taken {
 				taken = append(taken, u)
 				known.Options.Users = append(known.Options.Users, u)
