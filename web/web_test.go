@@ -25,11 +25,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
 
 	"login-server/clock"
 	"login-server/config"
 	"login-server/events"
 	"login-server/identity"
+	"login-server/internal/testenv"
 	"login-server/internal/teststore"
 	"login-server/oidc"
 	"login-server/providers"
@@ -41,7 +44,7 @@ import (
 	"login-server/web"
 )
 
-// These tests drive the real router over HTTP, on the real embedded store. Only the
+// These tests drive the real router over HTTP, on a real store. Only the
 // clock is a fake one. Browsers of the tests reach the server under its BASE_URL and
 // nothing else, so that no test can depend on the Internet.
 
@@ -86,6 +89,9 @@ type server struct {
 	clock *clock.Fake
 	store *unreliable
 	log   *logBuffer
+	// installation is what tells this server from others: BASE_URL, and more where they
+	// share anything.
+	installation string
 
 	users     *identity.Directory
 	sessions  *session.Manager
@@ -166,6 +172,10 @@ func newServer(t *testing.T, opts ...option) *server {
 		t.Fatalf("configuration: %v (%v)", err, warnings)
 	}
 	s.base = s.cfg.BaseURL.String()
+	s.installation = s.base
+	if teststore.Shared() {
+		s.installation += uuid.NewString() // tests do not count each other's attempts
+	}
 
 	s.store = &unreliable{Engine: teststore.Open(t, s.clock.Now)}
 	s.start()
@@ -220,7 +230,8 @@ func (s *server) start() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	bus, now := &events.LocalBus{}, s.clock.Now
+	bus, shared := s.bus(log)
+	now := s.clock.Now
 	s.users = identity.NewDirectory(s.store, identity.Options{
 		BaseURL: s.base, Now: now,
 		NewID: func() string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", s.ids.Add(1)) },
@@ -238,7 +249,7 @@ func (s *server) start() {
 	}
 	logouts := oidc.NewLogouts(s.store, s.clock, log)
 	s.sessions = session.NewManager(s.store, session.Options{
-		Cookie:   session.CookieOptions{Installation: s.base, Secure: s.cfg.BaseURL.Scheme == "https", Keys: keys, State: true},
+		Cookie:   session.CookieOptions{Installation: s.installation, Secure: s.cfg.BaseURL.Scheme == "https", Keys: keys, State: true},
 		Ended:    logouts.Ended,
 		Lifetime: time.Duration(s.cfg.CookieMaxDays) * 24 * time.Hour,
 		Now:      now,
@@ -270,7 +281,7 @@ func (s *server) start() {
 	}
 	running, err := web.New(web.Deps{
 		Config: s.cfg, Store: s.store, Users: s.users, Sessions: s.sessions, Tokens: tokens, Tickets: tickets,
-		Providers: s.providers, Bus: bus, Logouts: logouts, Templates: pages, Static: files, Clock: s.clock, Log: log, Version: "1.2.3", Dev: s.options.dev,
+		Providers: s.providers, Bus: bus, Redis: shared, Logouts: logouts, Templates: pages, Static: files, Clock: s.clock, Log: log, Version: "1.2.3", Dev: s.options.dev,
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -335,6 +346,27 @@ func (l *logBuffer) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
+}
+
+// bus returns what carries hints, and where rate limits are counted if not in the process:
+// over a shared store a node uses Redis for both.
+func (s *server) bus(log *slog.Logger) (events.Bus, redis.UniversalClient) {
+	s.t.Helper()
+	if !teststore.Shared() {
+		return &events.LocalBus{}, nil
+	}
+	client, err := events.OpenRedis(testenv.Redis(s.t))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	bus := events.NewRedisBus(client, events.RedisOptions{Channel: s.installation, Log: log})
+	s.t.Cleanup(func() {
+		bus.Close()
+		if err := client.Close(); err != nil {
+			s.t.Error(err)
+		}
+	})
+	return bus, client
 }
 
 // unreliable is a store that fails when a test wants it to, and keeps what was written.
