@@ -1,0 +1,76 @@
+package mongo
+
+import (
+	"errors"
+	"slices"
+
+	"go.mongodb.org/mongo-driver/v2/mongo"
+)
+
+var (
+	// ErrClosed is what every method returns after Close.
+	ErrClosed = errors.New("the database is closed")
+	// ErrUnavailable is what a method returns, wrapped, when the database has not
+	// answered: a connection was lost, no server takes writes, time is up.
+	//
+	// A write that fails with it may have happened, and may yet happen. A replica set
+	// and a sharded cluster are asked once more by the driver, and know a write that
+	// they have had already (retryable writes), so that the loss of one connection or of
+	// the primary costs no more than time. A stand-alone server does not. There,
+	// Insert and Replace look whether their version has arrived; Delete and Take
+	// cannot know, and fail. Who has to know reads the document.
+	ErrUnavailable = errors.New("the database does not answer")
+)
+
+// Codes of MongoDB's errors (src/mongo/base/error_codes.yml).
+const (
+	codeBadValue              = 2
+	codeUnauthorized          = 13
+	codeNamespaceExists       = 48
+	codeCannotCreateIndex     = 67
+	codeIndexOptionsConflict  = 85
+	codeIndexKeySpecsConflict = 86
+	codeWriteConflict         = 112
+	codeConflictingOperation  = 117
+)
+
+// notPrimary are the codes with which a server says that it does not take writes, or no
+// longer, and that another one may.
+var notPrimary = []int{
+	91,    // ShutdownInProgress
+	189,   // PrimarySteppedDown
+	10058, // LegacyNotPrimary
+	10107, // NotWritablePrimary
+	11600, // InterruptedAtShutdown
+	11602, // InterruptedDueToReplStateChange
+	13435, // NotPrimaryNoSecondaryOk
+	13436, // NotPrimaryOrSecondary
+}
+
+func hasCode(err error, codes ...int) bool {
+	failure, ok := errors.AsType[mongo.ServerError](err)
+	return ok && slices.ContainsFunc(codes, failure.HasErrorCode)
+}
+
+// spoilt is an error about what a document holds.
+type spoilt struct{ error }
+
+func (s spoilt) Unwrap() error { return s.error }
+
+// unavailable tells whether err is about reaching the database: neither what a server has
+// answered to a command, nor what a document holds.
+func unavailable(err error) bool {
+	if mongo.IsNetworkError(err) || mongo.IsTimeout(err) || hasCode(err, notPrimary...) {
+		return true
+	}
+	if failure, ok := errors.AsType[mongo.LabeledError](err); ok && failure.HasErrorLabel("RetryableWriteError") {
+		return true
+	}
+	if _, ok := errors.AsType[mongo.ServerError](err); ok {
+		return false
+	}
+	// What is left is the driver's: that it has found no server, or lost it. Most of
+	// these have types that are not exported.
+	_, ok := errors.AsType[spoilt](err)
+	return !ok
+}
