@@ -13,6 +13,7 @@ import (
 	"github.com/coder/websocket"
 
 	"login-server/identity"
+	"login-server/token"
 )
 
 // The WebSocket of contract section 7, over real connections.
@@ -363,7 +364,7 @@ func TestAuthenticate(t *testing.T) {
 	})
 	s.run("sixty seconds", func(t *testing.T) {
 		signed := fromToken(b)
-		s.clock.Advance(61 * time.Second)
+		s.clock.Advance(61*time.Second + token.Leeway)
 		c := loose()
 		authenticate(c, signed)
 		c.expect("error")
