@@ -24,13 +24,14 @@ const (
 // does not answer, each counts in its own memory: nobody has to wait for Redis, and nobody is
 // let in without being counted.
 //
-// The first that finds Redis silent waits for redisPatience. From then on nobody does: once
+// The first that finds Redis silent waits for it, with patience. From then on nobody does: once
 // a pause somebody's attempt has a probe count along in the background, and when that has
 // succeeded, Redis counts again.
 type sharedCounts struct {
-	client redis.UniversalClient
-	prefix string
-	log    *slog.Logger
+	client   redis.UniversalClient
+	prefix   string
+	patience time.Duration
+	log      *slog.Logger
 
 	mu sync.Mutex
 	// store is nil until Redis has answered once: the limiter's store cannot be made before.
@@ -40,10 +41,11 @@ type sharedCounts struct {
 	next    time.Time // when to probe again
 }
 
-// newSharedCounts returns counts whose keys begin with the name of the installation. If
-// Redis does not answer yet, that is a line in the log.
-func newSharedCounts(client redis.UniversalClient, installation string, log *slog.Logger) *sharedCounts {
-	s := &sharedCounts{client: client, prefix: "login-server:" + installation, log: log, probing: true}
+// newSharedCounts returns counts whose keys begin with the name of the installation, and
+// for which a request waits no longer than patience. If Redis does not answer yet, that is a
+// line in the log.
+func newSharedCounts(client redis.UniversalClient, installation string, patience time.Duration, log *slog.Logger) *sharedCounts {
+	s := &sharedCounts{client: client, prefix: "login-server:" + installation, patience: patience, log: log, probing: true}
 	ctx, cancel := context.WithTimeout(context.Background(), redisFirst)
 	defer cancel()
 	_ = client.Ping(ctx).Err() // for the connection; what comes of it the probe says
@@ -73,9 +75,9 @@ func (s *sharedCounts) inMemory() bool { return s.shared() == nil }
 func (s *sharedCounts) probe() {
 	store, err := s.open()
 	if err == nil {
-		_, err = within(context.Background(), func(ctx context.Context) (limiter.Context, error) {
-			return store.Get(ctx, "probe", limiter.Rate{Period: time.Minute, Limit: 1})
-		})
+		ctx, cancel := s.within(context.Background())
+		defer cancel()
+		_, err = store.Get(ctx, "probe", limiter.Rate{Period: time.Minute, Limit: 1})
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,7 +101,7 @@ func (s *sharedCounts) open() (limiter.Store, error) {
 	if store != nil {
 		return store, nil
 	}
-	return limiterredis.NewStoreWithOptions(impatient{s.client}, limiter.StoreOptions{Prefix: s.prefix})
+	return limiterredis.NewStoreWithOptions(impatient{s.client, s.patience}, limiter.StoreOptions{Prefix: s.prefix})
 }
 
 // failed notes that Redis did not answer.
@@ -117,22 +119,23 @@ func (s *sharedCounts) failLocked(err error) {
 	}
 }
 
-// impatient is a client that loads scripts within redisPatience: the limiter's store does
-// so when it is made, with a context that never ends.
-type impatient struct{ redis.UniversalClient }
-
-func (c impatient) ScriptLoad(ctx context.Context, script string) *redis.StringCmd {
-	ctx, cancel := context.WithTimeout(ctx, redisPatience)
-	defer cancel()
-	return c.UniversalClient.ScriptLoad(ctx, script)
+// within is the context in which a request asks Redis. That its client has gone is no
+// reason to stop: the attempt counts, and Redis has not failed.
+func (s *sharedCounts) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), s.patience)
 }
 
-// within asks Redis for as long as a request may wait. That its client has gone is no
-// reason to stop: the attempt counts, and Redis has not failed.
-func within(ctx context.Context, ask func(context.Context) (limiter.Context, error)) (limiter.Context, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisPatience)
+// impatient is a client that loads scripts in time: the limiter's store does so when it is
+// made, with a context that never ends.
+type impatient struct {
+	redis.UniversalClient
+	patience time.Duration
+}
+
+func (c impatient) ScriptLoad(ctx context.Context, script string) *redis.StringCmd {
+	ctx, cancel := context.WithTimeout(ctx, c.patience)
 	defer cancel()
-	return ask(ctx)
+	return c.UniversalClient.ScriptLoad(ctx, script)
 }
 
 // sharedStore is a limiter.Store in sharedCounts, and in memory while Redis does not answer.
@@ -145,7 +148,9 @@ type sharedStore struct {
 // try asks the store of Redis, or that in memory.
 func (s *sharedStore) try(ctx context.Context, key string, ask func(context.Context, limiter.Store, string) (limiter.Context, error)) (limiter.Context, error) {
 	if store := s.shared(); store != nil {
-		state, err := within(ctx, func(ctx context.Context) (limiter.Context, error) { return ask(ctx, store, s.prefix+":"+key) })
+		asking, cancel := s.within(ctx)
+		defer cancel()
+		state, err := ask(asking, store, s.prefix+":"+key)
 		if err == nil {
 			return state, nil
 		}

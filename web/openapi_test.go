@@ -47,7 +47,7 @@ func loadOpenAPI(t *testing.T) *openapi3.T {
 
 // openAPIServer is a server with every route that a production server can have,
 // on a store of its own, and one user: ada, with the password secret.
-func openAPIServer(t *testing.T) *Server {
+func openAPIServer(t *testing.T, adjust ...func(*Deps)) *Server {
 	t.Helper()
 	dir := t.TempDir()
 	list := `[{"id": "test", "strategy": "test", "name": "Test", "options": {"users": [{"username": "ada", "password": "secret", "displayName": "Ada"}]}}]`
@@ -82,7 +82,7 @@ func openAPIServer(t *testing.T) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := New(Deps{
+	deps := Deps{
 		Config: cfg, Store: engine, Providers: set, Tokens: tokens, Tickets: tickets, Bus: &events.LocalBus{},
 		Users: identity.NewDirectory(engine, identity.Options{BaseURL: cfg.BaseURL.String(), Now: now, NewID: uuid.NewString, CacheSize: 100, CacheAge: time.Second}),
 		Sessions: session.NewManager(engine, session.Options{
@@ -90,7 +90,11 @@ func openAPIServer(t *testing.T) *Server {
 			Lifetime: time.Hour, Now: now, CacheSize: 100, CacheAge: time.Second,
 		}),
 		Templates: pages, Static: files, Clock: clock.System{}, Log: slog.New(slog.DiscardHandler), Version: "test",
-	})
+	}
+	for _, change := range adjust {
+		change(&deps)
+	}
+	server, err := New(deps)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -105,7 +105,7 @@ func New(d Deps) (*Server, error) {
 	}
 	var shared *sharedCounts
 	if d.Redis != nil {
-		shared = newSharedCounts(d.Redis, d.Sessions.CookieName(), d.Log)
+		shared = newSharedCounts(d.Redis, d.Sessions.CookieName(), redisPatience, d.Log)
 	}
 	s.limits = newLimits(d.Config, shared)
 	s.tokens = newTokenCache(d.Clock.Now, d.Tokens, d.Tickets)
