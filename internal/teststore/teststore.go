@@ -4,12 +4,20 @@ package teststore
 
 import (
 	"context"
+	"crypto/rand"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	driver "go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"login-server/internal/testenv"
 	"login-server/store"
+	"login-server/store/mongo"
 	"login-server/store/sqlite"
 )
 
@@ -24,10 +32,17 @@ func Shared() bool { return os.Getenv(Variable) == "mongo" }
 // of the test.
 func Open(t testing.TB, now func() time.Time) store.Engine {
 	t.Helper()
-	if name := os.Getenv(Variable); name != "" && !Shared() {
+	var engine store.Engine
+	var err error
+	switch name := os.Getenv(Variable); name {
+	case "":
+		engine, err = sqlite.Open(context.Background(), filepath.Join(t.TempDir(), "test.db"), sqlite.Options{Now: now})
+	case "mongo":
+		uri, database := Database(t)
+		engine, err = mongo.Open(context.Background(), uri, database, mongo.Options{Now: now})
+	default:
 		t.Fatalf("%s is %q; write mongo, or leave it out", Variable, name)
 	}
-	engine, err := sqlite.Open(context.Background(), filepath.Join(t.TempDir(), "test.db"), sqlite.Options{Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,4 +52,34 @@ func Open(t testing.TB, now func() time.Time) store.Engine {
 		}
 	})
 	return engine
+}
+
+// Database returns a server of MongoDB and the name of a database there that nobody has
+// used. It is dropped at the end of the test.
+func Database(t testing.TB) (uri, name string) {
+	t.Helper()
+	uri, name = testenv.Mongo(t), "login-server-test-"+strings.ToLower(rand.Text()[:16])
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		if err := drop(ctx, uri, name); err != nil {
+			t.Errorf("drop the database %s: %v", name, err)
+		}
+	})
+	return uri, name
+}
+
+// sweeper is the client that drops databases. There is one server for all tests of a process.
+var sweeper struct {
+	once   sync.Once
+	client *driver.Client
+	err    error
+}
+
+func drop(ctx context.Context, uri, name string) error {
+	sweeper.once.Do(func() { sweeper.client, sweeper.err = driver.Connect(options.Client().ApplyURI(uri)) })
+	if sweeper.err != nil {
+		return sweeper.err
+	}
+	return sweeper.client.Database(name).Drop(ctx)
 }
