@@ -158,17 +158,17 @@ func (h *Hub) run(g *group) {
 			return
 		}
 		g.dirty = false
-		var ended []*Socket
-		if g.removed {
-			g.removed = false
-			ended = g.all()
-		}
+		removed := g.removed
+		g.removed = false
 		g.overdue = g.overdue || g.due
 		g.due = false
 		h.mu.Unlock()
 
-		h.end(ended)
-		if err := h.bringUpToDate(g); err != nil {
+		err := h.endRemoved(g, removed)
+		if err == nil {
+			err = h.bringUpToDate(g)
+		}
+		if err != nil {
 			if !h.failing.Swap(true) {
 				h.o.Log.Warn("sockets are not told of changes until the session can be read", "err", err)
 			}
@@ -205,16 +205,30 @@ func (h *Hub) retryLater(g *group) {
 	})
 }
 
-// end closes the sockets of a session that was removed.
-func (h *Hub) end(sockets []*Socket) {
-	if len(sockets) == 0 {
-		return
+// endRemoved closes the sockets of a session that was removed. That a hint says so is not
+// enough: other nodes send hints, and the session may stand.
+func (h *Hub) endRemoved(g *group, removed bool) error {
+	if !removed {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
+	defer cancel()
+	sess, err := h.o.Sessions.Get(ctx, g.handle)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case err != nil && !errors.Is(err, session.ErrNotFound):
+		g.removed = true // the next look will know
+		return err
+	case err == nil && (g.current == nil || g.current == signedOut || g.current.began.Equal(sess.Created)):
+		return nil
 	}
 	message := frame(h.o.Clock.Now(), TypeLoggedOut, nil)
-	for _, s := range sockets {
+	for s := range g.sockets {
 		s.send(message)
 		s.close(ClosePolicy, "session removed")
 	}
+	return nil
 }
 
 // bringUpToDate reads the state of the group and shows it to the sockets that

@@ -222,14 +222,13 @@ func NewRedisBus(client redis.UniversalClient, o RedisOptions) *RedisBus {
 
 // Publish implements Bus.
 func (b *RedisBus) Publish(h Hint) {
-	b.own.Publish(h)
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return
+	if !b.closed {
+		b.dropped.Add(b.out.add(h))
+		b.signal()
 	}
-	b.dropped.Add(b.out.add(h))
-	b.signal()
+	b.mu.Unlock()
+	b.own.Publish(h)
 }
 
 // Subscribe implements Bus.
@@ -350,10 +349,10 @@ func (b *RedisBus) send(ctx context.Context, hints []Hint, replies []reply) erro
 			return r.Err()
 		}
 	}
-	if len(hints) == 0 || len(results) == 0 {
+	if len(hints) > 0 && len(results) == 0 {
 		return err
 	}
-	return nil // only replies have failed
+	return nil // only replies have failed: nobody waits for them any more
 }
 
 func (b *RedisBus) encode(m busMessage) string {
@@ -733,10 +732,4 @@ func (l *backlog) putBack(hints []Hint) (dropped int64) {
 		dropped += l.addLocked(h)
 	}
 	return dropped
-}
-
-func (l *backlog) len() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.hints)
 }

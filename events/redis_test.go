@@ -205,6 +205,12 @@ func TestRedisBusSlowReceiver(t *testing.T) {
 	}
 }
 
+func (l *backlog) len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.hints)
+}
+
 func TestBacklog(t *testing.T) {
 	l := newBacklog()
 	l.add(Hint{Session: "1"}, Hint{Session: "2"}, Hint{Session: "1"}, Hint{Session: "1", Removed: true})
@@ -700,4 +706,19 @@ func TestOpenRedis(t *testing.T) {
 	if o.MaxRetries != 0 || o.ReadTimeout != 2*time.Second || !o.ContextTimeoutEnabled {
 		t.Errorf("an attempt may be counted twice, or for ever: %d retries, %v", o.MaxRetries, o.ReadTimeout)
 	}
+}
+
+// TestForgedRemoval: who can write to Redis cannot make applications believe that
+// somebody has signed out.
+func TestForgedRemoval(t *testing.T) {
+	inWorld(t, func(w *world) {
+		b := w.browser().signIn(w.person("Ada", "github"))
+		c := b.connect().greeted("authenticated, loggedIn Ada, token")
+		w.bus.Publish(Hint{Session: b.visit().Handle, Removed: true})
+		c.want("")
+		c.wantClosed(0)
+		w.must(w.sessions.Remove(w.Context(), b.visit().Handle, b.visit().Session.UserID))
+		c.want("loggedOut")
+		c.wantClosed(ClosePolicy)
+	})
 }
