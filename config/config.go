@@ -70,6 +70,10 @@ type Config struct {
 
 	Verbosity string // "log", "warn" or "error"
 
+	// StopDelay is for how long the server goes on answering after it was asked to stop, so
+	// that a balancer which asks /readyz sends nobody any more when it does stop.
+	StopDelay time.Duration
+
 	// TLSCertPath and TLSKeyPath: both set means that the program serves TLS itself.
 	TLSCertPath, TLSKeyPath string
 	// MetricsAddr is the address of its own on which /metrics is served (METRICS_ADDR,

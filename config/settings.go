@@ -64,6 +64,8 @@ type settings struct {
 	ApplicationsPath string `env:"APPLICATIONS_PATH" envDefault:"./applications.json"`
 	Verbosity        string `env:"VERBOSITY" envDefault:"log"`
 
+	StopDelaySeconds string `env:"STOP_DELAY_SECONDS" envDefault:"0"`
+
 	TLSCertPath string `env:"TLS_CERT_PATH"`
 	TLSKeyPath  string `env:"TLS_KEY_PATH"`
 
@@ -212,6 +214,7 @@ func (l *loader) apply(s settings) {
 	c.ProvidersPath = l.resolve(s.ProvidersPath)
 	c.ApplicationsPath = l.resolve(s.ApplicationsPath)
 	c.Verbosity = l.oneOf("VERBOSITY", s.Verbosity, []string{"log", "warn", "error"}, "log")
+	c.StopDelay = l.duration("STOP_DELAY_SECONDS", s.StopDelaySeconds, "seconds", time.Second, 0, 300, 5)
 	l.tls(s)
 	l.metrics(s)
 

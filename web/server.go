@@ -211,6 +211,10 @@ func (s *Server) TellLogouts(ctx context.Context) { s.openid.TellLogouts(ctx) }
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
+// Retire makes /readyz answer that no more requests are wanted; they are answered all the
+// same.
+func (s *Server) Retire() { s.ready.Store(false) }
+
 // Drain makes /readyz answer that no more requests are wanted, and lets all
 // sockets go, so that they connect to whatever answers next.
 func (s *Server) Drain() {

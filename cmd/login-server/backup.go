@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 
 	"login-server/config"
+	"login-server/store/sqlite"
 )
 
 type backupCmd struct {
@@ -26,7 +28,11 @@ Example:
 // Run implements the command.
 func (c backupCmd) Run(ctx context.Context, a *app) error {
 	return a.with(ctx, func(p *program) error {
-		if err := p.store.Backup(ctx, c.File); err != nil {
+		embedded, ok := p.store.(*sqlite.Engine)
+		if !ok {
+			return errors.New("this installation keeps everything in MongoDB: use mongodump (docs/scaling.md)")
+		}
+		if err := embedded.Backup(ctx, c.File); err != nil {
 			return err
 		}
 		info, err := os.Stat(c.File)

@@ -105,6 +105,10 @@ const (
 
 func (e *examination) store(ctx context.Context) {
 	const about = "store"
+	if e.cfg.Shared() {
+		e.sharedStore(ctx)
+		return
+	}
 	if e.openTo(e.cfg.DataDir, 0o077) {
 		e.warn(about, shown(e.cfg.DataDir)+" is open to other users of this machine", "chmod 700 "+shown(e.cfg.DataDir))
 	}
@@ -147,6 +151,10 @@ func (e *examination) store(ctx context.Context) {
 func (e *examination) keys() {
 	const about = "keys"
 	cfg := e.cfg
+	if cfg.JWTPrivateKeyPath == "" {
+		e.ok(about, "are in the database, encrypted with SESSION_SECRET, for all nodes")
+		return
+	}
 	info, err := token.CheckKeys(cfg.JWTPrivateKeyPath, cfg.JWTPublicKeyPath, cfg.JWTAlgorithm)
 	switch {
 	case err != nil:

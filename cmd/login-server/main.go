@@ -43,6 +43,7 @@ type cli struct {
 	Key      keyCmd      `cmd:"" help:"The key pair that signs tokens: show, rotate."`
 	Import   importCmd   `cmd:"" help:"Take over the people of the older login server."`
 	Backup   backupCmd   `cmd:"" help:"Copy the database to a file, also while the server runs."`
+	Copy     copyCmd     `cmd:"" help:"Move an installation from the embedded store to MongoDB."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 

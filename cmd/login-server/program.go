@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
 	"golang.org/x/net/publicsuffix"
 
 	"login-server/clock"
@@ -22,7 +23,6 @@ import (
 	"login-server/identity"
 	"login-server/oidc"
 	"login-server/session"
-	"login-server/store/sqlite"
 	"login-server/token"
 )
 
@@ -39,8 +39,10 @@ type program struct {
 	cfg      *config.Config
 	log      *slog.Logger
 	clock    clock.Clock
-	store    *sqlite.Engine
-	bus      *events.LocalBus
+	store    database
+	redis    redis.UniversalClient // nil without REDIS_URL
+	redisBus *events.RedisBus      // the same
+	bus      events.Bus
 	users    *identity.Directory
 	sessions *session.Manager
 	logouts  *oidc.Logouts
@@ -56,11 +58,16 @@ func (a *app) openData(ctx context.Context) (*program, error) {
 	if err != nil {
 		return nil, err
 	}
-	path := databasePath(cfg)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no database yet (%s): the server makes it when it is started", shown(path))
+	if path := databasePath(cfg); !cfg.Shared() {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("there is no database yet (%s): the server makes it when it is started", shown(path))
+		}
 	}
-	return openProgram(ctx, cfg, a.logger(cfg.Verbosity), upstream{})
+	p, err := openProgram(ctx, cfg, a.logger(cfg.Verbosity), upstream{})
+	if cfg.Shared() {
+		err = config.Join(databaseProblem(cfg, err))
+	}
+	return p, err
 }
 
 // upstream is what the server needs to keep what providers hand on. Commands keep and
@@ -72,11 +79,15 @@ type upstream struct {
 
 // openProgram opens the database, which is made where there is none.
 func openProgram(ctx context.Context, cfg *config.Config, log *slog.Logger, u upstream) (*program, error) {
-	engine, err := sqlite.Open(ctx, databasePath(cfg), sqlite.Options{})
-	if err != nil {
+	p := &program{cfg: cfg, log: log, clock: systemClock()}
+	if err := p.openBus(); err != nil {
 		return nil, err
 	}
-	p := &program{cfg: cfg, log: log, clock: clock.System{}, store: engine, bus: &events.LocalBus{}}
+	var err error
+	if p.store, err = openDatabase(ctx, cfg, p.heard); err != nil {
+		p.closeBus()
+		return nil, err
+	}
 	p.users = identity.NewDirectory(p.store, identity.Options{
 		BaseURL: cfg.BaseURL.String(), Now: p.clock.Now, NewID: uuid.NewString,
 		Changed: func(ids ...string) {
@@ -101,8 +112,12 @@ func openProgram(ctx context.Context, cfg *config.Config, log *slog.Logger, u up
 	return p, nil
 }
 
-// close releases the database.
-func (p *program) close() error { return p.store.Close() }
+// close releases the database, and then the bus: while that is there, nobody has to be told
+// of writes through the database.
+func (p *program) close() error {
+	defer p.closeBus()
+	return p.store.Close()
+}
 
 // cookieOptions are what the settings say of cookies.
 func cookieOptions(cfg *config.Config) session.CookieOptions {

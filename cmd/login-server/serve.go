@@ -39,7 +39,7 @@ func (serveCmd) Help() string {
 
 Files: keys, TLS certificate and providers.json are read again within seconds of a change, and on SIGHUP; what cannot be used is logged, and what was in use stays in use. For .env and applications.json restart the server.
 
-Signals: SIGTERM or SIGINT lets requests finish and tells sockets to come back later; a second one ends the server at once.
+Signals: SIGTERM or SIGINT lets requests finish (after STOP_DELAY_SECONDS) and tells sockets to come back later; a second one ends the server at once.
 
 Examples:
 
@@ -100,6 +100,7 @@ func (s *server) serve(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	s.log.Info("stopping")
+	s.retire(failed)
 	// No new connections first: a socket that is sent away comes back at once.
 	stopped := make(chan error, 1)
 	wait, cancel := context.WithTimeout(context.Background(), stopTimeout)
@@ -112,6 +113,19 @@ func (s *server) serve(ctx context.Context) error {
 	}
 	s.log.Info("stopped")
 	return nil
+}
+
+// retire goes on answering until those who ask /readyz must have noticed, or the server
+// cannot answer any more.
+func (s *server) retire(failed <-chan error) {
+	if s.cfg.StopDelay == 0 {
+		return
+	}
+	s.web.Retire()
+	select {
+	case <-time.After(s.cfg.StopDelay):
+	case <-failed:
+	}
 }
 
 // waitForSockets waits until all sockets have answered the close frame; the end of

@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"login-server/config"
+	"login-server/legacy"
 	"login-server/oidc"
 	"login-server/providers"
 	"login-server/static"
@@ -101,8 +102,10 @@ func (s *server) prepare(ctx context.Context) error {
 		s.certificate, err = loadCertificate(cfg)
 		problems = append(problems, err)
 	}
-	_, err = token.CheckKeys(cfg.JWTPrivateKeyPath, cfg.JWTPublicKeyPath, cfg.JWTAlgorithm)
-	problems = append(problems, keyProblem(cfg, err))
+	if cfg.JWTPrivateKeyPath != "" {
+		_, err = token.CheckKeys(cfg.JWTPrivateKeyPath, cfg.JWTPublicKeyPath, cfg.JWTAlgorithm)
+		problems = append(problems, keyProblem(cfg, err))
+	}
 	if !complained(problems[0], "DATA_DIR") {
 		_, err = readSecret(cfg)
 		problems = append(problems, err, s.takeLock())
@@ -114,16 +117,17 @@ func (s *server) prepare(ctx context.Context) error {
 		problems = append(problems, problem("", "--dev", "shows invented people and reads files at every request, which is not for production", "leave it out, or set NODE_ENV=development"))
 	}
 	err = config.Join(problems...)
-	if err != nil && !complained(err, "DATA_DIR") {
+	if err != nil && !cfg.Shared() && !complained(err, "DATA_DIR") {
 		_, broken := sqlite.Inspect(ctx, databasePath(cfg)) // open would be the next to complain
 		err = config.Join(err, databaseProblem(cfg, broken))
 	}
 	return err
 }
 
-// takeLock takes the data folder, if there is one.
+// takeLock takes the data folder, if there is one. Of servers on a shared store several
+// may have one folder, for nothing is in it but the secret.
 func (s *server) takeLock() error {
-	if s.lock != nil {
+	if s.lock != nil || s.cfg.Shared() {
 		return nil
 	}
 	var err error
@@ -143,11 +147,15 @@ func (s *server) takeLock() error {
 // open makes what is missing and opens the rooms.
 func (s *server) open(ctx context.Context) error {
 	cfg := s.cfg
-	if _, err := os.Stat(cfg.DataDir); errors.Is(err, fs.ErrNotExist) {
+	contents := "database and secret"
+	if cfg.Shared() {
+		contents = "secret; other nodes need the same"
+	}
+	if _, err := os.Stat(cfg.DataDir); errors.Is(err, fs.ErrNotExist) && !(cfg.Shared() && len(cfg.SessionSecrets) > 0) {
 		if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 			return problem("", "DATA_DIR", config.Quote(shown(cfg.DataDir))+" cannot be made ("+config.Reason(err)+")", "make its parent writable, or write another path")
 		}
-		s.made = append(s.made, made{shown(cfg.DataDir) + string(filepath.Separator), "database and secret"})
+		s.made = append(s.made, made{shown(cfg.DataDir) + string(filepath.Separator), contents})
 	}
 	if err := s.takeLock(); err != nil {
 		return err
@@ -158,13 +166,8 @@ func (s *server) open(ctx context.Context) error {
 		}
 		s.made = append(s.made, made{shown(secretPath(cfg)), "SESSION_SECRET; who has it can read cookies"})
 	}
-	newKeys, err := token.EnsureKeys(cfg.JWTPrivateKeyPath, cfg.JWTPublicKeyPath, cfg.JWTAlgorithm)
-	if err != nil {
-		return keyProblem(cfg, err)
-	}
-	if newKeys {
-		s.inUse = s.stamps()
-		s.made = append(s.made, made{shown(cfg.JWTPrivateKeyPath), "signs tokens"}, made{shown(cfg.JWTPublicKeyPath), "verifies them"})
+	if err := s.ensureKeys(); err != nil {
+		return err
 	}
 	sealer, err := token.NewSealer(cfg.SessionSecrets, "upstream tokens")
 	if err != nil {
@@ -172,6 +175,12 @@ func (s *server) open(ctx context.Context) error {
 	}
 	if s.program, err = openProgram(ctx, cfg, s.log, upstream{sealer, s.providers.Exposes}); err != nil {
 		return databaseProblem(cfg, err)
+	}
+	if cfg.Shared() {
+		// The people of an older server are ours before anybody can sign in.
+		if err := legacy.AdoptInPlace(ctx, cfg.MongoURI, cfg.MongoDatabase, s.users, s.log); err != nil {
+			return databaseProblem(cfg, err)
+		}
 	}
 	if s.tokens, err = s.openTokens(ctx); err != nil {
 		return keyProblem(cfg, err)
@@ -182,9 +191,26 @@ func (s *server) open(ctx context.Context) error {
 	}
 	s.web, err = web.New(web.Deps{
 		Config: cfg, Store: s.store, Users: s.users, Sessions: s.sessions, Tokens: s.tokens, Tickets: tickets,
-		Providers: s.providers, Bus: s.bus, Logouts: s.logouts, Templates: s.pages, Static: s.files, Clock: s.clock, Log: s.log, Version: version, Dev: s.dev,
+		Providers: s.providers, Bus: s.bus, Redis: s.redis, Logouts: s.logouts, Templates: s.pages, Static: s.files, Clock: s.clock, Log: s.log, Version: version, Dev: s.dev,
 	})
 	return err
+}
+
+// ensureKeys makes the key pair where it is to be in files that are missing.
+func (s *server) ensureKeys() error {
+	cfg := s.cfg
+	if cfg.JWTPrivateKeyPath == "" {
+		return nil
+	}
+	fresh, err := token.EnsureKeys(cfg.JWTPrivateKeyPath, cfg.JWTPublicKeyPath, cfg.JWTAlgorithm)
+	if err != nil {
+		return keyProblem(cfg, err)
+	}
+	if fresh {
+		s.inUse = s.stamps()
+		s.made = append(s.made, made{shown(cfg.JWTPrivateKeyPath), "signs tokens"}, made{shown(cfg.JWTPublicKeyPath), "verifies them"})
+	}
+	return nil
 }
 
 // close gives back what prepare and open have taken.
@@ -272,15 +298,6 @@ func keyProblem(cfg *config.Config, err error) error {
 	}
 	short := strings.NewReplacer(pairs...)
 	return problem(shown(e.File), "", short.Replace(e.Text), short.Replace(e.Remedy))
-}
-
-// databaseProblem is what the store says of its file, in the form of all problems.
-func databaseProblem(cfg *config.Config, err error) error {
-	if err == nil {
-		return nil
-	}
-	path := databasePath(cfg)
-	return problem(shown(path), "", strings.TrimPrefix(err.Error(), "open database "+path+": "), "restore it from a backup, or write another DATA_DIR")
 }
 
 // placed is how html/template names a place: login.html:3:14: …

@@ -81,7 +81,8 @@ type Server struct {
 	// Process is the one that runs, or has run last.
 	*Process
 
-	path string
+	// Path is that of the program; New chooses the one of Executable.
+	Path string
 }
 
 // New chooses the address of a server, so that others can be told of it before it starts.
@@ -90,7 +91,7 @@ func New(t testing.TB) *Server {
 	port := FreePort(t, "localhost")
 	return &Server{
 		Dir: t.TempDir(), Port: port, Base: fmt.Sprintf("http://localhost:%d/", port), Args: []string{"serve"},
-		Env: []string{"NODE_ENV=test", "RATE_LIMIT_MAX=1000"}, path: Executable(t),
+		Env: []string{"NODE_ENV=test", "RATE_LIMIT_MAX=1000"}, Path: Executable(t),
 	}
 }
 
@@ -132,7 +133,7 @@ func (s *Server) Write(files Files) error {
 // Run starts the server, or starts it again with the same data, and waits until it answers.
 // Unlike Start it may be called where a test must not end: in other goroutines.
 func (s *Server) Run() error {
-	cmd := exec.Command(s.path, s.Args...)
+	cmd := exec.Command(s.Path, s.Args...)
 	cmd.Dir = s.Dir
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.Dir, "PORT=" + strconv.Itoa(s.Port), "BASE_URL=" + s.Base}, s.Env...)
 	p := NewProcess(cmd)

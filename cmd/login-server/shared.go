@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"strings"
+	"time"
+
+	"login-server/clock"
+	"login-server/config"
+	"login-server/events"
+	"login-server/store"
+	"login-server/store/mongo"
+	"login-server/store/sqlite"
+)
+
+// database is a store.Engine that notices when another process has written.
+type database interface {
+	store.Engine
+	// Watch calls changed after another process has written, until ctx ends.
+	Watch(ctx context.Context, changed func())
+}
+
+// openDatabase opens the embedded store, which is made where there is none, or the shared
+// one. heard tells whether other processes hear of writes by themselves at this moment.
+func openDatabase(ctx context.Context, cfg *config.Config, heard func() bool) (database, error) {
+	if cfg.Shared() {
+		options := mongo.Options{Heard: heard}
+		if c := systemClock(); c.Off != 0 {
+			options.Now = c.Now
+		}
+		return mongo.Open(ctx, cfg.MongoURI, cfg.MongoDatabase, options)
+	}
+	return sqlite.Open(ctx, databasePath(cfg), sqlite.Options{})
+}
+
+// databaseProblem is what the store says of itself, in the form of all problems.
+func databaseProblem(cfg *config.Config, err error) error {
+	if _, said := errors.AsType[*config.Problems](err); err == nil || said {
+		return err
+	}
+	if cfg.Shared() {
+		return mongoProblem(err)
+	}
+	path := databasePath(cfg)
+	return problem(shown(path), "", strings.TrimPrefix(err.Error(), "open database "+path+": "), "restore it from a backup, or write another DATA_DIR")
+}
+
+// installation names what the processes that share a store share in Redis: they hear of
+// each other there, and others that use the same Redis do not.
+func installation(cfg *config.Config) string {
+	sum := sha256.Sum256([]byte(cfg.BaseURL.String() + "\x00" + cfg.MongoDatabase))
+	return "login-server:" + hex.EncodeToString(sum[:6])
+}
+
+// openBus connects with Redis, which may be away: hints then stay in this process until it
+// is back. Without REDIS_URL there is nobody to tell.
+func (p *program) openBus() error {
+	if p.cfg.RedisURL == "" {
+		p.bus = &events.LocalBus{}
+		return nil
+	}
+	client, err := events.OpenRedis(p.cfg.RedisURL)
+	if err != nil {
+		return redisProblem(err)
+	}
+	p.redis = client
+	p.redisBus = events.NewRedisBus(client, events.RedisOptions{Channel: installation(p.cfg), Log: p.log})
+	p.bus = p.redisBus
+	return nil
+}
+
+func redisProblem(err error) error {
+	return problem("", "REDIS_URL", err.Error(), "write redis://:password@host:6379/0, rediss:// for TLS, or unix:///path/of/socket")
+}
+
+// closeBus says what there is left to say, and leaves.
+func (p *program) closeBus() {
+	if p.redisBus != nil {
+		p.redisBus.Close()
+		_ = p.redis.Close()
+	}
+}
+
+// clockOff is by how much the clock is off in a build for a test of several nodes
+// (-ldflags "-X main.clockOff=30s"); empty in all others.
+var clockOff string
+
+func systemClock() clock.System {
+	off, _ := time.ParseDuration(clockOff)
+	return clock.System{Off: off}
+}
+
+// heard tells whether other processes hear of what this one writes.
+func (p *program) heard() bool { return p.redisBus != nil && p.redisBus.Connected() }
+
+// mongoProblem says why MongoDB cannot be used.
+func mongoProblem(err error) error {
+	if e, ok := errors.AsType[*mongo.StartError](err); ok {
+		return problem("", "MONGO_URI", e.Problem, e.Remedy)
+	}
+	return err
+}
