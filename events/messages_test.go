@@ -162,7 +162,7 @@ func TestAuthenticate(t *testing.T) {
 		inWorldWith(t, func(o *Options) { o.IdleTimeout = time.Hour }, func(w *world) {
 			signed := w.browser().signIn(w.person("Ada", "github")).sessionToken()
 			c := loose(w)
-			w.advance(time.Minute)
+			w.advance(token.TicketLife + token.Leeway)
 			c.authenticate(signed)
 			c.want(late)
 			w.advance(time.Minute)
