@@ -2,6 +2,9 @@
 // tests of a package, in a folder of its own, with the files and the environment that a
 // test gives it, until the test ends. What other programs a test runs beside it are a
 // [Process] too.
+//
+// Where tests run on a shared store (internal/teststore), so does the program: each on a
+// database of its own, with a Redis.
 package testprogram
 
 import (
@@ -20,6 +23,7 @@ import (
 	"testing"
 
 	"login-server/internal/testenv"
+	"login-server/internal/teststore"
 )
 
 // built is the program, shared by all tests.
@@ -91,8 +95,19 @@ func New(t testing.TB) *Server {
 	port := FreePort(t, "localhost")
 	return &Server{
 		Dir: t.TempDir(), Port: port, Base: fmt.Sprintf("http://localhost:%d/", port), Args: []string{"serve"},
-		Env: []string{"NODE_ENV=test", "RATE_LIMIT_MAX=1000"}, Path: Executable(t),
+		Env: append(storeSettings(t), "NODE_ENV=test", "RATE_LIMIT_MAX=1000"), Path: Executable(t),
 	}
+}
+
+// storeSettings say where the program keeps what has to last. What is in the database is
+// there as long as the test, however often the program is started.
+func storeSettings(t testing.TB) []string {
+	t.Helper()
+	if !teststore.Shared() {
+		return nil
+	}
+	uri, database := teststore.Database(t)
+	return []string{"MONGO_URI=" + uri, "MONGO_DB=" + database, "REDIS_URL=" + testenv.Redis(t)}
 }
 
 // Start writes files, and runs the server until the test ends.

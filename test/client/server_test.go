@@ -130,7 +130,7 @@ type manager struct {
 }
 
 func newManager(t *testing.T) *manager {
-	testprogram.Executable(t) // before anybody waits for it
+	testprogram.New(t) // builds it, and tells what is missing, before anybody waits for it
 	m := &manager{t: t, programs: map[string]*testprogram.Server{}, clocked: map[string]*clocked{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /start", m.serve(m.start))
