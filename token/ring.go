@@ -98,7 +98,8 @@ func newRingKey(signer crypto.Signer, algorithm string, from time.Time) (ringKey
 type opened struct {
 	ringKey
 	sealed string
-	stale  bool // not sealed by the first secret, or changed since
+	secret int  // which one has sealed it
+	stale  bool // changed since
 	*key
 }
 
@@ -107,7 +108,8 @@ type opened struct {
 func (m *Manager) open(algorithm string, r ring) (keys []*opened, lost []ringEntry) {
 	for _, entry := range r.Keys {
 		o := &opened{sealed: entry.Sealed}
-		first, err := m.options.Sealer.open(entry.Sealed, &o.ringKey)
+		var err error
+		o.secret, err = m.options.Sealer.open(entry.Sealed, &o.ringKey)
 		if err == nil {
 			o.key, err = o.load(algorithm, m.life())
 		}
@@ -115,11 +117,21 @@ func (m *Manager) open(algorithm string, r ring) (keys []*opened, lost []ringEnt
 			lost = append(lost, entry)
 			continue
 		}
-		o.stale = !first || !entry.Lost.IsZero()
+		o.stale = !entry.Lost.IsZero()
 		keys = append(keys, o)
 	}
 	slices.SortStableFunc(keys, func(a, b *opened) int { return cmp.Or(a.From.Compare(b.From), cmp.Compare(a.id, b.id)) })
 	return keys, lost
+}
+
+// secret is the one that keys in the store are sealed with.
+func (m *Manager) secret() int {
+	if m.options.Secret != nil {
+		if i := m.options.Secret(); i > 0 && i < len(m.options.Sealer.aeads) {
+			return i
+		}
+	}
+	return 0
 }
 
 // What advance has done that operators want to know.
@@ -230,10 +242,11 @@ func (m *Manager) advance(algorithm string, r ring, rotate bool, material crypto
 			next.Keys = append(next.Keys, entry)
 		}
 	}
+	secret := m.secret()
 	for _, o := range keys {
 		entry := ringEntry{Sealed: o.sealed}
-		if o.stale {
-			if entry.Sealed, err = m.options.Sealer.Seal(o.ringKey); err != nil {
+		if o.stale || o.secret != secret {
+			if entry.Sealed, err = m.options.Sealer.seal(o.ringKey, secret); err != nil {
 				return r, false, "", err
 			}
 			changed = true
@@ -310,6 +323,22 @@ func (m *Manager) Tend(ctx context.Context) error {
 	return errors.Join(append(errs, m.assemble(ctx, m.keys.Load().files, noteInUse))...)
 }
 
+// readable makes sure that who rotates by hand has the secret of the keys that are there: a
+// new one in the place of those of the server would be worth nothing to it.
+func (m *Manager) readable(ctx context.Context, algorithm string) error {
+	item, err := m.rings.Get(ctx, algorithm)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if keys, lost := m.open(algorithm, item.Value); len(keys) == 0 && len(lost) > 0 {
+		return errors.New("SESSION_SECRET does not open the keys in the database: use that of the server")
+	}
+	return nil
+}
+
 // RotateKey makes the next key of an algorithm although it is not its time yet. It signs
 // after Options.PublishFor. If a key is waiting already, that is left as it is: done is false.
 func (m *Manager) RotateKey(ctx context.Context, algorithm string) (done bool, err error) {
@@ -318,6 +347,9 @@ func (m *Manager) RotateKey(ctx context.Context, algorithm string) (done bool, e
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err := m.readable(ctx, algorithm); err != nil {
+		return false, err
+	}
 	waiting := func() bool {
 		return slices.ContainsFunc(m.Keys(), func(k KeyState) bool { return k.Algorithm == algorithm && k.State == KeyNext })
 	}

@@ -52,12 +52,15 @@ func NewSealer(secrets []string, purpose string) (*Sealer, error) {
 }
 
 // Seal encrypts value, as JSON, into a string that is safe in URLs.
-func (s *Sealer) Seal(value any) (string, error) {
+func (s *Sealer) Seal(value any) (string, error) { return s.seal(value, 0) }
+
+// seal is Seal with another secret than the first.
+func (s *Sealer) seal(value any, secret int) (string, error) {
 	plain, err := json.Marshal(value)
 	if err != nil {
 		return "", err
 	}
-	aead := s.aeads[0]
+	aead := s.aeads[secret]
 	nonce := make([]byte, aead.NonceSize(), aead.NonceSize()+len(plain)+aead.Overhead())
 	_, _ = rand.Read(nonce)
 	return base64.RawURLEncoding.EncodeToString(aead.Seal(nonce, nonce, plain, nil)), nil
@@ -69,11 +72,11 @@ func (s *Sealer) Open(sealed string, value any) error {
 	return err
 }
 
-// open is Open, and tells whether the secret was the first one, which Seal would use.
-func (s *Sealer) open(sealed string, value any) (first bool, err error) {
+// open is Open, and tells which of the secrets it was.
+func (s *Sealer) open(sealed string, value any) (secret int, err error) {
 	data, err := base64.RawURLEncoding.Strict().DecodeString(sealed)
 	if err != nil {
-		return false, fmt.Errorf("%w: not sealed here", ErrInvalid)
+		return 0, fmt.Errorf("%w: not sealed here", ErrInvalid)
 	}
 	for i, aead := range s.aeads {
 		if len(data) < aead.NonceSize() {
@@ -84,11 +87,11 @@ func (s *Sealer) open(sealed string, value any) (first bool, err error) {
 			continue
 		}
 		if err := json.Unmarshal(plain, value); err != nil {
-			return false, fmt.Errorf("%w: sealed something else: %w", ErrInvalid, err)
+			return 0, fmt.Errorf("%w: sealed something else: %w", ErrInvalid, err)
 		}
-		return i == 0, nil
+		return i, nil
 	}
-	return false, fmt.Errorf("%w: not sealed here", ErrInvalid)
+	return 0, fmt.Errorf("%w: not sealed here", ErrInvalid)
 }
 
 // TicketLife is how long the sessionID in a token can be redeemed.

@@ -48,6 +48,9 @@ type Options struct {
 	// Sealer encrypts the keys that the files do not give, which are kept in the store.
 	// Without one there are none, and there have to be files.
 	Sealer *Sealer
+	// Secret tells with which secret of the Sealer they are sealed: with one that all nodes
+	// know, while SESSION_SECRET is changed node by node. nil is the first one.
+	Secret func() int
 	// Life is that of the longest-lived token that SignJWT is to sign.
 	Life time.Duration
 	// PublishFor is how long a key is in the JWKS before it signs, and RotateEvery how long
