@@ -125,6 +125,9 @@ func (d *Directory) Adopt(ctx context.Context, p Person, dryRun bool) (Adoption,
 			continue // another process takes them too, or somebody has just come by one of the identities
 		}
 		d.wrote(p.ID)
+		if errors.Is(err, store.ErrInvalid) {
+			return Adoption{Outcome: Refused, Reason: "the account would be larger than any can be"}, nil
+		}
 		if err != nil {
 			return Adoption{}, err
 		}
@@ -154,6 +157,13 @@ func (d *Directory) adopted(ctx context.Context, p Person, before Account) (a Ac
 		Identities: map[string]Identity{}, Merged: []string{},
 		Created: p.Created.UTC().Truncate(time.Millisecond), LastUsed: p.LastUsed.UTC().Truncate(time.Millisecond),
 	}
+	switch other, err := d.byURI(ctx, a.URI); {
+	case err != nil && !errors.Is(err, ErrNotFound):
+		return a, nil, err
+	case err == nil && other.ID != a.ID:
+		left = append(left, fmt.Sprintf("the URI %s is that of account %s", a.URI, other.ID))
+		a.URI = ""
+	}
 	if a.URI == "" {
 		a.URI = d.baseURL + "users/" + a.ID
 	}
@@ -170,7 +180,7 @@ func (d *Directory) adopted(ctx context.Context, p Person, before Account) (a Ac
 	}
 	for _, provider := range slices.Sorted(maps.Keys(p.Identities)) {
 		profile := p.profile(provider)
-		if err := profile.check(); err != nil {
+		if !utf8.ValidString(provider) || profile.check() != nil {
 			left = append(left, fmt.Sprintf("the identity at %.64q has no usable id", provider))
 			continue
 		}
@@ -186,10 +196,12 @@ func (d *Directory) adopted(ctx context.Context, p Person, before Account) (a Ac
 			left = append(left, fmt.Sprintf("%s:%s belongs to account %s here", provider, profile.ID, owner.ID))
 		}
 	}
+	seen := map[string]bool{a.URI: true}
 	for _, uri := range p.Merged {
-		if uri == a.URI || slices.Contains(a.Merged, uri) {
+		if seen[uri] {
 			continue
 		}
+		seen[uri] = true
 		if uri == "" || len(uri) > maxAccountURI || !utf8.ValidString(uri) {
 			left = append(left, "a merged URI is empty or too long")
 			continue

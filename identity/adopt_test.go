@@ -89,7 +89,7 @@ func TestAdoptWithLittle(t *testing.T) {
 		{identity.Person{ID: "b", Identities: map[string]identity.Identity{"github": {ID: "1"}, "orcid": {ID: "2", Name: "Ada"}}}, "Ada"},
 		{identity.Person{ID: "c", Identities: map[string]identity.Identity{"github": {ID: "3", Username: "ada"}}}, "ada@github"},
 		{identity.Person{ID: "d", Name: " \u202eBob\n ", Identities: map[string]identity.Identity{"github": {ID: "4"}}}, "Bob"},
-		{identity.Person{ID: "e", Name: "\u200d", Identities: map[string]identity.Identity{"": {ID: "x"}, "ldap": {ID: "5"}}}, "5@ldap"},
+		{identity.Person{ID: "e", Name: "\u200d", Identities: map[string]identity.Identity{"": {ID: "x"}, "\xff": {ID: "y"}, "ldap": {ID: "5"}}}, "5@ldap"},
 		{identity.Person{ID: "f", Name: strings.Repeat("ü", 10_000)}, strings.Repeat("ü", identity.MaxName)},
 	} {
 		h.wantOutcome(tc.p, identity.Taken)
@@ -110,6 +110,11 @@ func TestAdoptRefuses(t *testing.T) {
 		}
 	}
 	h.wantOutcome(identity.Person{ID: "a", URI: "https://example.org/" + strings.Repeat("x", 1000)}, identity.Refused)
+	much := identity.Person{ID: "much"}
+	for i := range 200_000 {
+		much.Merged = append(much.Merged, fmt.Sprintf("https://example.org/a/long/way/to/users?%d", i))
+	}
+	h.wantOutcome(much, identity.Refused)
 	if n, err := h.Count(t.Context(), ""); n != 0 || err != nil {
 		t.Errorf("%d accounts, %v", n, err)
 	}
@@ -224,13 +229,18 @@ func TestAdoptContested(t *testing.T) {
 }
 
 // Nobody gets the URI of somebody who is there themselves.
-func TestAdoptMergedURIOfAnother(t *testing.T) {
+func TestAdoptURIOfAnother(t *testing.T) {
 	h := newHouse(t)
 	bob := h.person("github/1")
 	h.wantOutcome(elsewhere("cid", "orcid/1"), identity.Taken)
 	p := elsewhere("ada", "ldap/1")
 	p.Merged = []string{bob.URI, "https://old.example/users/cid", "https://other.example/users/cid", strings.Repeat("x", 2000)}
 	done := h.wantOutcome(p, identity.Taken)
+	thief := elsewhere("thief", "ldap/2")
+	thief.URI = bob.URI
+	if done := h.wantOutcome(thief, identity.Taken); len(done.Left) != 1 || h.get("thief").URI != baseURL+"users/thief" {
+		t.Errorf("got %+v with %s", done, h.get("thief").URI)
+	}
 	if a := h.get("ada"); len(done.Left) != 3 || len(a.Merged) != 1 || a.Merged[0] != "https://other.example/users/cid" {
 		t.Errorf("merged %v, left %q", a.Merged, done.Left)
 	}

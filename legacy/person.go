@@ -39,6 +39,11 @@ func parse(doc bson.Raw) person {
 		p.unusable = "the _id is neither a text nor an ObjectId"
 		return p
 	}
+	if missing(doc.Lookup("uri")) && missing(doc.Lookup("identities")) {
+		// Other programs have a collection of this name, too. In place its documents would be lost.
+		p.unusable = "has neither a URI nor identities, as every user of the older server has"
+		return p
+	}
 	if uri, ok := p.text(doc.Lookup("uri"), "the URI"); ok {
 		if err := config.SafeURI(uri); err != nil {
 			p.leave("the URI %s; another one is made", err)

@@ -43,9 +43,10 @@ func TestParse(t *testing.T) {
 			Identities: map[string]identity.Identity{"github": {ID: "583231", URI: "https://github.com/ada", Name: "Ada L.", Username: "ada"}},
 			Merged:     []string{"https://example.org/users/2"},
 		}},
-		{name: "hardly anything", doc: bson.M{"_id": "a"}, want: identity.Person{ID: "a"}},
+		{name: "hardly anything", doc: bson.M{"_id": "a", "identities": bson.M{}}, want: identity.Person{ID: "a"}},
+		{name: "of another program", doc: bson.M{"_id": "a", "name": "Ada", "email": "ada@example.org"}, want: identity.Person{ID: "a"}, unusable: true},
 		{name: "nulls", doc: bson.M{"_id": "a", "uri": nil, "name": nil, "identities": bson.M{"p": nil, "q": bson.Undefined{}}, "merged": bson.A{nil}}, want: identity.Person{ID: "a"}},
-		{name: "ObjectId", doc: bson.M{"_id": oid}, want: identity.Person{ID: "5b8d1e2f9c3a4d0011223344", Created: oid.Timestamp().UTC()}},
+		{name: "ObjectId", doc: bson.M{"_id": oid, "identities": bson.M{}}, want: identity.Person{ID: "5b8d1e2f9c3a4d0011223344", Created: oid.Timestamp().UTC()}},
 		{name: "other _id", doc: bson.M{"_id": int32(7), "name": "x"}, want: identity.Person{ID: `{"$numberInt":"7"}`}, unusable: true},
 		{name: "document as _id", doc: bson.M{"_id": bson.M{"$gt": ""}}, want: identity.Person{ID: `{"$gt": ""}`}, unusable: true},
 
@@ -65,7 +66,7 @@ func TestParse(t *testing.T) {
 
 		{name: "dangerous URIs", doc: bson.M{"_id": "a", "uri": "javascript:alert(1)", "identities": bson.M{"p": bson.M{"id": "1", "uri": "data:text/html,x"}}, "merged": bson.A{"javascript:1", 5, "https://example.org/users/b"}},
 			want: identity.Person{ID: "a", Identities: want("1"), Merged: []string{"https://example.org/users/b"}}, left: 4},
-		{name: "merged is a text", doc: bson.M{"_id": "a", "merged": "https://example.org/users/b"}, want: identity.Person{ID: "a"}, left: 1},
+		{name: "merged is a text", doc: bson.M{"_id": "a", "identities": bson.M{}, "merged": "https://example.org/users/b"}, want: identity.Person{ID: "a"}, left: 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := parse(raw(t, tc.doc))

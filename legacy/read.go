@@ -21,12 +21,12 @@ import (
 const pageSize = 256
 
 // pages reads the users that the older server has written, in the order of their ids. With
-// details everything is read, else the id and the identities.
+// details everything is read, else what tells who they are.
 func (s *Source) pages(ctx context.Context, details bool) iter.Seq2[[]person, error] {
 	return func(yield func([]person, error) bool) {
 		o := options.Find().SetSort(bson.D{{Key: "_id", Value: 1}}).SetBatchSize(pageSize)
 		if !details {
-			o.SetProjection(bson.D{{Key: "identities", Value: 1}})
+			o.SetProjection(bson.D{{Key: "uri", Value: 1}, {Key: "identities", Value: 1}})
 		}
 		opening, opened := context.WithTimeout(ctx, requestTimeout)
 		cursor, err := s.db.Collection(usersName).Find(opening, foreign, o)
@@ -184,35 +184,37 @@ func (p person) claims() iter.Seq[claim] {
 	}
 }
 
-// dropLiving takes those merged URIs from a page that are the URI of somebody who still is a
-// user of their own: tokens would give one person's things to another.
+// dropLiving takes those URIs from a page that are the URI of somebody else who is a user:
+// tokens would give one person's things to another.
 func (s *Source) dropLiving(ctx context.Context, page []person) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	var uris bson.A
-	for _, p := range page {
-		for _, uri := range p.Merged {
-			uris = append(uris, uri)
+	// They are looked for by id, with which a URI ends: by itself it has no index there.
+	var ids bson.A
+	look := func(uri string) {
+		id := uri[strings.LastIndexByte(uri, '/')+1:]
+		ids = append(ids, id)
+		if oid, err := bson.ObjectIDFromHex(id); err == nil {
+			ids = append(ids, oid)
 		}
 	}
-	living := map[string]string{}
-	for part := range slices.Chunk(uris, 1000) {
-		// By id: uri has no index there. A URI ends with the id.
-		var ids bson.A
-		for _, uri := range part {
-			id := uri.(string)[strings.LastIndexByte(uri.(string), '/')+1:]
-			ids = append(ids, id)
-			if oid, err := bson.ObjectIDFromHex(id); err == nil {
-				ids = append(ids, oid)
-			}
+	for _, p := range page {
+		if !strings.HasSuffix(p.URI, "/"+p.ID) {
+			look(p.URI)
 		}
-		cursor, err := s.db.Collection(usersName).Find(ctx, append(slices.Clone(foreign), bson.E{Key: "_id", Value: bson.D{{Key: "$in", Value: ids}}}),
+		for _, uri := range p.Merged {
+			look(uri)
+		}
+	}
+	living := map[string]string{} // ids by URI
+	for part := range slices.Chunk(ids, 1000) {
+		cursor, err := s.db.Collection(usersName).Find(ctx, append(slices.Clone(foreign), bson.E{Key: "_id", Value: bson.D{{Key: "$in", Value: part}}}),
 			options.Find().SetProjection(bson.D{{Key: "uri", Value: 1}}))
 		if err != nil {
 			return fmt.Errorf("read users: %w", err)
 		}
 		for cursor.Next(ctx) {
-			if p := parse(cursor.Current); p.unusable == "" && p.URI != "" {
+			if p := parse(cursor.Current); p.unusable == "" && strings.HasSuffix(p.URI, "/"+p.ID) {
 				living[p.URI] = p.ID
 			}
 		}
@@ -222,6 +224,10 @@ func (s *Source) dropLiving(ctx context.Context, page []person) error {
 	}
 	for i := range page {
 		p := &page[i]
+		if id, lives := living[p.URI]; lives && id != p.ID {
+			p.leave("the URI %s is that of %s; another one is made", p.URI, id)
+			p.URI = ""
+		}
 		p.Merged = slices.DeleteFunc(p.Merged, func(uri string) bool {
 			id, lives := living[uri]
 			if lives = lives && id != p.ID; lives {
