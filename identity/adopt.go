@@ -185,13 +185,15 @@ func (d *Directory) adopted(ctx context.Context, p Person, before Account) (a Ac
 			continue
 		}
 		owner, err := d.Owner(ctx, provider, profile.ID)
-		switch winner := p.Contested[provider]; {
-		case err != nil && !errors.Is(err, ErrNotFound):
+		if err != nil && !errors.Is(err, ErrNotFound) {
 			return a, nil, err
-		case err != nil && winner != "":
-			left = append(left, fmt.Sprintf("%s:%s is also that of %s, who has it from now on", provider, profile.ID, winner))
-		case err != nil, owner.ID == p.ID:
+		}
+		free, winner := err != nil, p.Contested[provider]
+		switch {
+		case owner.ID == p.ID, free && winner == "":
 			a.Identities[provider] = profile.identity()
+		case free, owner.ID == winner:
+			left = append(left, fmt.Sprintf("%s:%s is also that of %s, who has it from now on", provider, profile.ID, winner))
 		default:
 			left = append(left, fmt.Sprintf("%s:%s belongs to account %s here", provider, profile.ID, owner.ID))
 		}
