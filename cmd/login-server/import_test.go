@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -30,26 +31,48 @@ func TestMongoScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"seed": seed, "mode": mode, "older": older,
+			"seed": seed, "mode": mode, "older": older, "newdb": newDatabase,
 		},
 	})
 }
 
-// older makes a database as the older server has left it, and names it: older VARIABLE.
-func older(ts *testscript.TestScript, _ bool, args []string) {
+// madeDatabase is one that is dropped when the script ends.
+func madeDatabase(ts *testscript.TestScript) *mongo.Database {
 	ctx := context.Background()
 	client, err := mongo.Connect(options.Client().ApplyURI(ts.Getenv("SERVER")))
 	ts.Check(err)
-	db := client.Database("older-" + uuid.NewString())
+	db := client.Database("script-" + uuid.NewString())
 	ts.Defer(func() {
 		ts.Check(db.Drop(ctx))
 		ts.Check(client.Disconnect(ctx))
 	})
+	return db
+}
+
+// newDatabase puts the URI of an empty database into a variable: newdb VARIABLE.
+func newDatabase(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv(args[0], uriOf(ts, madeDatabase(ts).Name()))
+}
+
+// uriOf is the URI of a database on the server of the scripts.
+func uriOf(ts *testscript.TestScript, database string) string {
+	server, settings, _ := strings.Cut(ts.Getenv("SERVER"), "?")
+	scheme, rest, _ := strings.Cut(server, "://")
+	hosts, _, _ := strings.Cut(rest, "/")
+	return scheme + "://" + hosts + "/" + database + "?" + settings
+}
+
+// older makes a database as the older server has left it. Its name is in a variable, and its
+// URI in that with _URI behind it: older VARIABLE.
+func older(ts *testscript.TestScript, _ bool, args []string) {
+	ctx := context.Background()
+	db := madeDatabase(ts)
 	ts.Setenv(args[0], db.Name())
+	ts.Setenv(args[0]+"_URI", uriOf(ts, db.Name()))
 	user := func(id, name string, identities bson.M) bson.M {
 		return bson.M{"_id": id, "uri": "http://localhost:3004/users/" + id, "name": name, "identities": identities, "merged": bson.A{}, "__v": 0}
 	}
-	_, err = db.Collection("users").InsertMany(ctx, []any{
+	_, err := db.Collection("users").InsertMany(ctx, []any{
 		user("c0000000-0000-4000-8000-000000000001", "Eve", bson.M{"github": bson.M{"id": 42, "username": "eve"}, "local": bson.M{"id": "eve", "username": "eve"}}),
 		user("c0000000-0000-4000-8000-000000000002", "Ada of old", bson.M{"github": bson.M{"id": "583231"}}),
 		user("c0000000-0000-4000-8000-000000000003", "Carl of old", bson.M{"github": bson.M{"id": "583231"}, "orcid": bson.M{"id": "0000-0001-0000-0000"}}),
