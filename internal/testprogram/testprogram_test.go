@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"login-server/internal/testenv"
+	"login-server/internal/teststore"
 )
 
 func TestMain(m *testing.M) {
@@ -40,6 +41,10 @@ func TestServer(t *testing.T) {
 	first := title()
 	if first != "Ours, later" {
 		t.Errorf("the title is %q", first)
+	}
+	// Nobody believes that the program has run on another store when it has not.
+	if _, err := os.Stat(filepath.Join(s.Dir, "data", "login-server.db")); os.IsNotExist(err) != teststore.Shared() {
+		t.Errorf("a file of SQLite: %v; a shared store: %v", err, teststore.Shared())
 	}
 	s.Restart(t)
 	if again := title(); again != first {

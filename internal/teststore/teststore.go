@@ -5,6 +5,7 @@ package teststore
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,7 +27,16 @@ const Variable = "LOGIN_SERVER_TEST_STORE"
 
 // Shared tells whether tests run on a store that several nodes can share. What has to be
 // shared beside it, the bus and the counts of rate limits, is in Redis then.
-func Shared() bool { return os.Getenv(Variable) == "mongo" }
+func Shared() bool {
+	switch name := os.Getenv(Variable); name {
+	case "":
+		return false
+	case "mongo":
+		return true
+	default:
+		panic(fmt.Sprintf("%s is %q; write mongo, or leave it out", Variable, name))
+	}
+}
 
 // Open returns an empty store that goes by the clock now, and is closed and gone at the end
 // of the test.
@@ -34,14 +44,11 @@ func Open(t testing.TB, now func() time.Time) store.Engine {
 	t.Helper()
 	var engine store.Engine
 	var err error
-	switch name := os.Getenv(Variable); name {
-	case "":
-		engine, err = sqlite.Open(context.Background(), filepath.Join(t.TempDir(), "test.db"), sqlite.Options{Now: now})
-	case "mongo":
+	if Shared() {
 		uri, database := Database(t)
 		engine, err = mongo.Open(context.Background(), uri, database, mongo.Options{Now: now})
-	default:
-		t.Fatalf("%s is %q; write mongo, or leave it out", Variable, name)
+	} else {
+		engine, err = sqlite.Open(context.Background(), filepath.Join(t.TempDir(), "test.db"), sqlite.Options{Now: now})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -62,24 +69,25 @@ func Database(t testing.TB) (uri, name string) {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
-		if err := drop(ctx, uri, name); err != nil {
+		client, err := sweeper(uri)
+		if err == nil {
+			err = client.Database(name).Drop(ctx)
+		}
+		if err != nil {
 			t.Errorf("drop the database %s: %v", name, err)
 		}
 	})
 	return uri, name
 }
 
-// sweeper is the client that drops databases. There is one server for all tests of a process.
-var sweeper struct {
+// sweeping is the client that drops databases. There is one server for all tests of a process.
+var sweeping struct {
 	once   sync.Once
 	client *driver.Client
 	err    error
 }
 
-func drop(ctx context.Context, uri, name string) error {
-	sweeper.once.Do(func() { sweeper.client, sweeper.err = driver.Connect(options.Client().ApplyURI(uri)) })
-	if sweeper.err != nil {
-		return sweeper.err
-	}
-	return sweeper.client.Database(name).Drop(ctx)
+func sweeper(uri string) (*driver.Client, error) {
+	sweeping.once.Do(func() { sweeping.client, sweeping.err = driver.Connect(options.Client().ApplyURI(uri)) })
+	return sweeping.client, sweeping.err
 }

@@ -3,11 +3,15 @@ package teststore
 import (
 	"context"
 	"errors"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
+
 	"login-server/store"
+	"login-server/store/mongo"
 	"login-server/store/storetest"
 )
 
@@ -49,6 +53,50 @@ func TestInBubble(t *testing.T) {
 			t.Errorf("took %v of the bubble", took)
 		}
 	})
+}
+
+// TestWhichStore: nobody believes that tests have run on MongoDB when they have not.
+func TestWhichStore(t *testing.T) {
+	engine := Open(t, time.Now)
+	if _, isMongo := engine.(*mongo.Engine); isMongo != Shared() {
+		t.Errorf("with %s=%q the store is a %T", Variable, os.Getenv(Variable), engine)
+	}
+}
+
+// TestNothingIsLeft: a database is gone after its test.
+func TestNothingIsLeft(t *testing.T) {
+	if !Shared() {
+		t.Skip("files of SQLite are in folders that the testing package removes")
+	}
+	var uri, name string
+	there := func(t *testing.T) bool {
+		client, err := sweeper(uri)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := client.ListDatabaseNames(t.Context(), bson.D{{Key: "name", Value: name}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found) > 0
+	}
+	t.Run("a test", func(t *testing.T) {
+		uri, name = Database(t)
+		engine, err := mongo.Open(t.Context(), uri, name, mongo.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer engine.Close()
+		if _, err := engine.Insert(t.Context(), "thing", store.Doc{ID: "one", Data: []byte(`{}`)}); err != nil {
+			t.Error(err)
+		}
+		if !there(t) {
+			t.Error("what was written is in another database")
+		}
+	})
+	if there(t) {
+		t.Errorf("the database %s is still there", name)
+	}
 }
 
 // TestEmpty: no test finds what another has left.
