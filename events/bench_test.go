@@ -52,7 +52,7 @@ func (a allowed) View(_ context.Context, x Access) (View, error) {
 func (a allowed) Sign(context.Context, Access) (token.Token, error) {
 	return token.Token{Token: "signed", ExpiresIn: 600}, nil
 }
-func (a allowed) Forget(string) {}
+func (a allowed) Forget(Hint) {}
 
 // benchmarkEvent measures from the hint that a user has changed until the last of
 // the ten sockets of their session has got the event, among so many open sockets. Sockets

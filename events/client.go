@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"login-server/session"
+	"login-server/store"
 	"login-server/token"
 )
 
@@ -65,9 +66,9 @@ type Grants interface {
 	View(ctx context.Context, a Access) (View, error)
 	// Sign makes the next access token, or returns ErrEnded.
 	Sign(ctx context.Context, a Access) (token.Token, error)
-	// Forget makes sure that a grant is read anew, or all of them and their clients if id
-	// is empty.
-	Forget(id string)
+	// Forget makes sure that the grant and the client that a hint names are read anew, or all
+	// of them.
+	Forget(Hint)
 }
 
 // ErrEnded: the grant, its client or its account is no more.
@@ -89,8 +90,8 @@ const (
 // Admit checks that what a token opens still stands, for a page of an origin; "" is a
 // program that is no browser.
 func (h *Hub) Admit(ctx context.Context, a Access, origin string) error {
-	sess, err := h.o.Sessions.Get(ctx, a.Session)
-	if errors.Is(err, session.ErrNotFound) || err == nil && !sess.Created.Equal(a.Began) {
+	_, err := h.o.Sessions.Began(ctx, a.Session, a.Began)
+	if errors.Is(err, session.ErrNotFound) {
 		return refusedAccess
 	}
 	if err != nil {
@@ -180,7 +181,9 @@ func (h *Hub) openWith(ctx context.Context, s *Socket, signed, proof string) {
 		return
 	}
 	if err != nil {
-		h.o.Log.Warn("an access token of a socket could not be checked", "err", err)
+		if !errors.Is(err, store.ErrAway) {
+			h.o.Log.Warn("an access token of a socket could not be checked", "err", err)
+		}
 		s.fail(now, "The access token could not be checked. Please try again.")
 		return
 	}

@@ -41,7 +41,7 @@ func frame(now time.Time, kind string, data any) []byte {
 	return text
 }
 
-// Hint says what has changed. Exactly one of Session, User and Everything is set.
+// Hint says what has changed: one thing, but that a grant comes with its session.
 type Hint struct {
 	// Session is the handle of a session that began, ended or changed its user.
 	Session string `json:"session,omitempty"`
@@ -49,6 +49,12 @@ type Hint struct {
 	Removed bool `json:"removed,omitempty"`
 	// User is the id of an account that changed.
 	User string `json:"user,omitempty"`
+	// Grant and Client are the ids of what clients of the OpenID Provider were given, and of
+	// such a client.
+	Grant  string `json:"grant,omitempty"`
+	Client string `json:"client,omitempty"`
+	// Ticket is the id of a session ticket that was spent.
+	Ticket string `json:"ticket,omitempty"`
 	// Everything may have changed: hints were lost, or somebody else has written.
 	Everything bool `json:"everything,omitempty"`
 }

@@ -13,6 +13,7 @@ import (
 
 	"login-server/clock"
 	"login-server/session"
+	"login-server/store"
 	"login-server/token"
 )
 
@@ -44,6 +45,10 @@ type group struct {
 	users []string // under which the group is found in Hub.users
 	// expires is when the session ends, as far as is known; zero when nobody is signed in.
 	expires time.Time
+	// anew is when the group was last made to look at what the store has, and not memory.
+	// spread, from 0 to 1, tells groups of the same age apart.
+	anew   time.Time
+	spread float32
 	// dirty: look again; running: a worker does, or is about to.
 	dirty, running bool
 	// removed: the session was ended from elsewhere; due: it is time for the next token.
@@ -169,7 +174,7 @@ func (h *Hub) run(g *group) {
 			err = h.bringUpToDate(g)
 		}
 		if err != nil {
-			if !h.failing.Swap(true) {
+			if !errors.Is(err, store.ErrAway) && !h.failing.Swap(true) { // of that the store itself speaks
 				h.o.Log.Warn("sockets are not told of changes until the session can be read", "err", err)
 			}
 			h.retryLater(g)
@@ -272,9 +277,12 @@ func (h *Hub) read(g *group) (*state, error) {
 	defer cancel()
 	for {
 		st, users, expires := signedOut, []string(nil), time.Time{}
-		sess, err := h.o.Sessions.Get(ctx, g.handle)
-		if err == nil && g.access != nil && !sess.Created.Equal(g.access.Began) {
-			err = session.ErrNotFound // somebody's next session has the handle
+		var sess session.Session
+		var err error
+		if g.access == nil {
+			sess, err = h.o.Sessions.Get(ctx, g.handle)
+		} else {
+			sess, err = h.o.Sessions.Began(ctx, g.handle, g.access.Began)
 		}
 		if err == nil {
 			st, users, err = h.readUser(ctx, sess, g.access)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -31,6 +32,9 @@ type Options struct {
 	EventTickets *token.Tickets
 	// Marks seals the ids of events in streams; nil: there are no streams.
 	Marks *token.Sealer
+	// Heard tells whether the bus brings what other nodes say at this moment. nil: there are
+	// no other nodes.
+	Heard func() bool
 	Clock clock.Clock
 	Log   *slog.Logger
 	// About and Providers return the data of the events of that name.
@@ -69,7 +73,7 @@ type Hub struct {
 	closed  bool
 	queue   []*group // waiting for a worker
 	workers int
-	checks  [2]clock.Timer
+	checks  [4]clock.Timer
 	// told counts what all sockets were told; it changes under mu.
 	told atomic.Int64
 
@@ -89,14 +93,29 @@ func NewHub(o Options, bus Bus) *Hub {
 		loose:   map[*Socket]bool{},
 		network: map[string]int{},
 	}
-	bus.Subscribe(h.hear)
+	bus.Subscribe(h.Hear)
 	bus.CountSockets(h.ownSockets)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.every(0, o.CheckEvery, h.checkExpiry)
 	h.every(1, o.IdleTimeout/2, h.checkIdle)
+	if o.Heard != nil {
+		h.every(2, time.Second, h.checkUnheard)
+		h.every(3, checkLost, h.checkOverlooked)
+	}
 	return h
 }
+
+const (
+	// unheardFor is how long what a group shows may be out of date, but for a second, while
+	// no bus tells of changes.
+	unheardFor = 4 * time.Second
+	// overlookedFor is after how long a group is looked at of which nobody has said anything,
+	// and up to twice that, so that not all are at once: who changes something can die before
+	// saying so. checkLost is how often that is gone into.
+	overlookedFor = 2 * time.Minute
+	checkLost     = 10 * time.Second
+)
 
 // every calls check again and again until the hub is closed; never if period is zero.
 func (h *Hub) every(i int, period time.Duration, check func()) {
@@ -111,41 +130,97 @@ func (h *Hub) every(i int, period time.Duration, check func()) {
 	})
 }
 
-// hear takes a hint: caches forget what it names, and groups it concerns look again.
-func (h *Hub) hear(hint Hint) {
-	switch {
-	case hint.Session != "":
+// Hear takes a hint: caches forget what it names, and groups it concerns look again.
+func (h *Hub) Hear(hint Hint) {
+	if hint.Session != "" {
 		h.o.Sessions.Forget(hint.Session)
-	case hint.User != "":
+	}
+	if hint.User != "" {
 		h.o.Users.Forget(hint.User)
-	case hint.Everything:
+	}
+	if hint.Ticket != "" {
+		h.o.Tickets.SpentElsewhere(hint.Ticket)
+	}
+	if hint.Everything {
 		h.o.Sessions.ForgetAll()
 		h.o.Users.ForgetAll()
-		if h.o.Grants != nil {
-			h.o.Grants.Forget("")
-		}
+	}
+	if h.o.Grants != nil && (hint.Grant != "" || hint.Client != "" || hint.Everything) {
+		h.o.Grants.Forget(hint)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	switch {
-	case hint.Session != "":
+	now := h.o.Clock.Now()
+	if hint.Session != "" {
 		if g := h.groups[hint.Session]; g != nil {
 			g.removed = g.removed || hint.Removed
-			h.lookLocked(g)
+			h.anewLocked(g, now)
 		}
 		for g := range h.clients[hint.Session] {
-			h.o.Grants.Forget(g.access.Grant)
 			g.removed = g.removed || hint.Removed
-			h.lookLocked(g)
+			h.anewLocked(g, now)
 		}
-	case hint.User != "":
+	}
+	if hint.User != "" {
 		for g := range h.users[hint.User] {
-			h.lookLocked(g)
+			h.anewLocked(g, now)
 		}
-	case hint.Everything:
+	}
+	if hint.Client != "" {
+		for _, groups := range h.clients {
+			for g := range groups {
+				if g.access.Client == hint.Client {
+					h.anewLocked(g, now)
+				}
+			}
+		}
+	}
+	if hint.Everything {
 		for _, g := range h.groups {
-			h.lookLocked(g)
+			h.anewLocked(g, now)
 		}
+	}
+}
+
+// anewLocked looks at a group of which memory has been made to forget all.
+func (h *Hub) anewLocked(g *group, now time.Time) {
+	g.anew = now
+	h.lookLocked(g)
+}
+
+// checkUnheard looks at all groups, again and again, while no bus tells of what other
+// nodes do.
+func (h *Hub) checkUnheard() {
+	if !h.o.Heard() {
+		h.lookBefore(unheardFor, false)
+	}
+}
+
+// checkOverlooked looks at groups of which the bus has said nothing for long.
+func (h *Hub) checkOverlooked() { h.lookBefore(overlookedFor, true) }
+
+// lookBefore looks at the groups whose state was not read from the store for so long; if
+// they are to be spread, at some of them later.
+func (h *Hub) lookBefore(age time.Duration, spread bool) {
+	now := h.o.Clock.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, g := range h.groups {
+		wait := age
+		if spread {
+			wait += time.Duration(g.spread * float32(age))
+		}
+		if now.Sub(g.anew) < wait {
+			continue
+		}
+		h.o.Sessions.Forget(g.handle)
+		for _, id := range g.users {
+			h.o.Users.Forget(id)
+		}
+		if g.access != nil {
+			h.o.Grants.Forget(Hint{Grant: g.access.Grant, Client: g.access.Client})
+		}
+		h.anewLocked(g, now)
 	}
 }
 
@@ -183,8 +258,9 @@ func (h *Hub) Enter(ctx context.Context, conn Conn, e Entry) (*Socket, error) {
 	if e.Access != nil {
 		handle, s.unproven = e.Access.Session, false
 	} else if handle != "" && visit.Session == nil {
-		// An anonymous cookie is no proof for a session in which somebody has signed in.
-		if _, err := h.o.Sessions.Get(ctx, handle); err == nil {
+		// An anonymous cookie is no proof for a session in which somebody has signed in. Not
+		// from memory: if they have signed out on another node, the cookie is theirs.
+		if _, err := h.o.Sessions.GetAnew(ctx, handle); err == nil {
 			handle = ""
 		} else if !errors.Is(err, session.ErrNotFound) {
 			return nil, err
@@ -288,7 +364,7 @@ func (h *Hub) bindLocked(s *Socket, handle string) {
 	key := groupKey(handle, s.access)
 	g := h.groups[key]
 	if g == nil {
-		g = &group{handle: handle, key: key, sockets: map[*Socket]bool{}}
+		g = &group{handle: handle, key: key, sockets: map[*Socket]bool{}, anew: h.o.Clock.Now(), spread: rand.Float32()}
 		h.groups[key] = g
 		if s.access != nil {
 			all := *s.access

@@ -91,6 +91,12 @@ func (h *Hub) authenticate(ctx context.Context, s *Socket, signed, proof string)
 		s.fail(now, "The session could not be read. Please try again.")
 		return
 	}
+	if err == nil && Binding(current) != ticket.Binding {
+		// The sign-in for which it was made may have been on another node, a moment ago.
+		if sess, err = h.o.Sessions.GetAnew(ctx, ticket.Handle); err != nil {
+			current = nil
+		}
+	}
 	if Binding(current) != ticket.Binding {
 		s.fail(now, "The token's session has changed. Please get a new token.")
 		return
@@ -99,6 +105,7 @@ func (h *Hub) authenticate(ctx context.Context, s *Socket, signed, proof string)
 		s.fail(now, "The token's session has been used before. Please get a new token.")
 		return
 	}
+	h.bus.Publish(Hint{Ticket: ticket.ID}) // the others may be about to hand it out once more
 
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -495,15 +495,16 @@ func (b *RedisBus) decode(text string, into any) error {
 	return json.Unmarshal([]byte(text), into)
 }
 
-// valid tells whether a hint of another node is one thing only, and no longer than ids are.
+// valid tells whether a hint of another node is about one thing only, and no longer than
+// ids are.
 func (h Hint) valid() bool {
 	n := 0
-	for _, set := range []bool{h.Session != "", h.User != "", h.Everything} {
+	for _, set := range []bool{h.Session != "" || h.Grant != "", h.User != "", h.Client != "", h.Ticket != "", h.Everything} {
 		if set {
 			n++
 		}
 	}
-	return n == 1 && (!h.Removed || h.Session != "") && len(h.Session)+len(h.User) <= maxID
+	return n == 1 && (!h.Removed || h.Session != "") && len(h.Session)+len(h.User)+len(h.Grant)+len(h.Client)+len(h.Ticket) <= maxID
 }
 
 // receive hands a hint to the receivers' goroutine.

@@ -297,11 +297,11 @@ func (p *Provider) TellLogouts(ctx context.Context) {
 	for whole := true; ; {
 		if whole {
 			if err := l.findEnded(ctx, p.o.Sessions); err != nil && ctx.Err() == nil {
-				l.log.Error("look for ended sessions", "err", err)
+				l.complain("look for ended sessions", err)
 			}
 		}
 		if err := l.findDue(ctx); err != nil && ctx.Err() == nil {
-			l.log.Error("look through the outbox of logout tokens", "err", err)
+			l.complain("look through the outbox of logout tokens", err)
 		}
 		timer := l.clock.AfterFunc(lookEvery, func() { tick <- struct{}{} })
 		select {
@@ -347,12 +347,10 @@ func (l *Logouts) findEnded(ctx context.Context, sessions *session.Manager) erro
 			if !x.Ended.IsZero() {
 				continue
 			}
-			s, err := sessions.Get(ctx, x.Session)
-			if err != nil && !errors.Is(err, session.ErrNotFound) {
-				return err
-			}
-			if err == nil && s.Created.Equal(x.Began) {
+			if _, err := sessions.Began(ctx, x.Session, x.Began); err == nil {
 				continue
+			} else if !errors.Is(err, session.ErrNotFound) {
+				return err
 			}
 			if err := l.end(ctx, item.ID); err != nil {
 				return err
@@ -431,7 +429,14 @@ func (p *Provider) deliver(ctx context.Context, id string) {
 // outbox is looked through again.
 func (l *Logouts) ignore(ctx context.Context, err error) {
 	if err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrNotFound) {
-		l.log.Error("outbox of logout tokens", "err", err)
+		l.complain("outbox of logout tokens", err)
+	}
+}
+
+// complain logs what the store has against something; that it is away it says itself.
+func (l *Logouts) complain(what string, err error) {
+	if !errors.Is(err, store.ErrAway) {
+		l.log.Error(what, "err", err)
 	}
 }
 

@@ -62,13 +62,19 @@ func (p *Provider) authenticate(ctx context.Context, r *http.Request, form url.V
 	refused := func() error {
 		return failed("The client is unknown, or not authenticated in the way that it is registered for.")
 	}
+	proven := func(c *Client) bool {
+		return c.TokenEndpointAuthMethod == used && (used == authNone || c.hasSecret(secret))
+	}
 	c, err := p.clients.get(ctx, id)
+	if err == nil && c.Registered && !proven(c) {
+		c, err = p.clients.getAnew(ctx, id) // its secret may have been replaced on another node, a moment ago
+	}
 	switch {
 	case errors.Is(err, errUnknownClient):
 		return nil, refused()
 	case err != nil:
 		return nil, err
-	case c.TokenEndpointAuthMethod != used, used != authNone && !c.hasSecret(secret):
+	case !proven(c):
 		return nil, ofClient(c, refused())
 	}
 	return c, nil

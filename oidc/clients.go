@@ -157,3 +157,9 @@ func (all *clients) get(ctx context.Context, id string) (*Client, error) {
 	}
 	return c, err
 }
+
+// getAnew is get past the memory.
+func (all *clients) getAnew(ctx context.Context, id string) (*Client, error) {
+	all.cache.Forget(id)
+	return all.get(ctx, id)
+}

@@ -175,7 +175,8 @@ func (c *Client) proofAlgs() []string {
 
 // provesPossession checks that whoever brings an access token has the key that it is
 // bound to (RFC 9449, 7). dpop tells whether it came with that scheme.
-func (p *Provider) provesPossession(r *http.Request, a *access, token string, dpop bool) error {
+// lasting tells that what it opens lasts longer than the answer.
+func (p *Provider) provesPossession(r *http.Request, a *access, token string, dpop, lasting bool) error {
 	if a.Confirm == nil {
 		if dpop {
 			// Who brings a proof with it thinks it bound, which it is not (7.2).
@@ -203,9 +204,10 @@ func (p *Provider) provesPossession(r *http.Request, a *access, token string, dp
 		return refusedToken("The access token is bound to another key.")
 	}
 	// In memory, for a write with each request would be the dearest part of it. Who brings a
-	// proof again after a restart needs the token as well, and gets the same answer once more.
+	// proof again after a restart, or to another node, needs the token as well, and gets the
+	// same answer once more. Where they would get something that lasts the store decides.
 	first, spill := p.proofs.first(given.Thumbprint + "\x00" + given.ID)
-	if spill {
+	if spill || first && lasting {
 		if first, err = p.remember(r.Context(), "proof", given.Thumbprint, given.ID, p.o.Clock.Now().Add(proofKept)); err != nil {
 			return err
 		}

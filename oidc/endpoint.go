@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"login-server/store"
 )
 
 // maxForm is how many bytes a request to one of our endpoints may have.
@@ -123,7 +125,10 @@ func (p *Provider) fail(w http.ResponseWriter, r *http.Request, err error) {
 	e := asError(err)
 	known, _ := errors.AsType[clientError](err)
 	p.refused(endpointOf(r), known.client, e)
-	if e.status() >= 500 {
+	if e.status() == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "5")
+	}
+	if e.status() >= 500 && !errors.Is(err, store.ErrAway) { // of that the store itself speaks
 		p.o.Log.ErrorContext(r.Context(), "OAuth endpoint failed", "path", r.URL.Path, "client_id", known.client, "err", err)
 	}
 	if errors.As(err, new(basicError)) {

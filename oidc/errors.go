@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"login-server/store"
 )
 
 // Error is an error answer of the protocol (RFC 6749, 4.1.2.1 and 5.2; RFC 6750, 3.1).
@@ -57,6 +59,9 @@ func invalidClient(format string, args ...any) *Error {
 func asError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
+	}
+	if errors.Is(err, store.ErrAway) {
+		return &Error{Code: "temporarily_unavailable", Description: "The server cannot reach its database. Please try again soon.", Status: http.StatusServiceUnavailable, Cause: err}
 	}
 	return &Error{Code: "server_error", Description: "The server could not answer.", Status: http.StatusInternalServerError, Cause: err}
 }

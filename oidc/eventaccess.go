@@ -31,7 +31,7 @@ var _ events.Grants = (*Provider)(nil)
 // opens. It has to be in the header (RFC 6750, 2.1; RFC 9449, 7.1). Errors are for
 // RefuseAccess.
 func (p *Provider) EventAccess(r *http.Request) (events.Access, error) {
-	a, err := p.bearer(r)
+	a, err := p.bearer(r, true)
 	if err != nil {
 		return events.Access{}, err
 	}
@@ -65,7 +65,7 @@ func (p *Provider) Open(ctx context.Context, signed, proof string) (events.Acces
 	if proof != "" {
 		request.Header.Set(headerDPoP, proof)
 	}
-	err = p.provesPossession(request, a, signed, proof != "")
+	err = p.provesPossession(request, a, signed, proof != "", true)
 	var opened events.Access
 	if err == nil {
 		opened, err = p.eventAccess(a, signed)
@@ -187,14 +187,26 @@ func (p *Provider) Sign(ctx context.Context, a events.Access) (token.Token, erro
 }
 
 // Forget implements events.Grants.
-func (p *Provider) Forget(id string) {
-	if id != "" {
-		p.cache.Forget(id)
-		return
+func (p *Provider) Forget(h events.Hint) {
+	if h.Grant != "" {
+		p.cache.Forget(h.Grant)
 	}
-	p.cache.Clear()
-	p.clients.cache.Clear()
-	p.origins.Clear()
+	if h.Client != "" {
+		p.clients.cache.Forget(h.Client)
+		p.origins.Clear() // those it had, and those it has
+	}
+	if h.Everything {
+		p.cache.Clear()
+		p.clients.cache.Clear()
+		p.origins.Clear()
+	}
+}
+
+// clientChanged makes a change of a client in the store known, after it was written.
+func (p *Provider) clientChanged(id string) {
+	h := events.Hint{Client: id}
+	p.Forget(h)
+	p.o.Changed(h)
 }
 
 // AllowsOrigin tells whether pages of an origin are those of some client.

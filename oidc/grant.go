@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"login-server/events"
 	"login-server/session"
 	"login-server/store"
 )
@@ -231,6 +232,13 @@ func (p *Provider) grantByID(ctx context.Context, id string) (grant, error) {
 	return item.Value, p.inForce(ctx, item.Value)
 }
 
+// grantAnew is grantByID past the memory: what a grant in memory does not know may be what
+// another node has given a moment ago.
+func (p *Provider) grantAnew(ctx context.Context, id string) (grant, error) {
+	p.cache.Forget(id)
+	return p.grantByID(ctx, id)
+}
+
 // inForce tells whether a grant still stands: errGone if it does not.
 func (p *Provider) inForce(ctx context.Context, g grant) error {
 	if g.Revoked || !p.o.Clock.Now().Before(g.Expires) {
@@ -256,16 +264,11 @@ func (p *Provider) inForce(ctx context.Context, g grant) error {
 	if g.Offline {
 		return nil
 	}
-	s, err := p.o.Sessions.Get(ctx, g.Session)
-	switch {
-	case errors.Is(err, session.ErrNotFound):
+	_, err = p.o.Sessions.Began(ctx, g.Session, g.SessionBegan)
+	if errors.Is(err, session.ErrNotFound) {
 		return errGone
-	case err != nil:
-		return err
-	case !s.Created.Equal(g.SessionBegan):
-		return errGone // the handle lives on, with somebody else's sign-in
 	}
-	return nil
+	return err
 }
 
 // change alters a grant as the store has it now.
@@ -285,8 +288,8 @@ func (p *Provider) revoke(ctx context.Context, id string) error {
 	if errors.Is(err, errGone) {
 		return nil
 	}
-	if err == nil && g.Session != "" {
-		p.o.Changed(g.Session)
+	if err == nil {
+		p.o.Changed(events.Hint{Grant: id, Session: g.Session})
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"login-server/events"
 	"login-server/store"
 )
 
@@ -96,16 +97,32 @@ func (p *Provider) grantOfToken(ctx context.Context, token string) (grant, error
 	return g, err
 }
 
+// access finds an opaque access token that is in force; nil if there is none.
+func (g *grant) access(hash string, now time.Time) *opaque {
+	for i, o := range g.Access {
+		if subtle.ConstantTimeCompare([]byte(o.Hash), []byte(hash)) == 1 && now.Before(o.Expires) {
+			return &g.Access[i]
+		}
+	}
+	return nil
+}
+
 func (p *Provider) inspectOpaque(ctx context.Context, token string) (*access, error) {
 	g, err := p.grantOfToken(ctx, token)
 	if err != nil {
 		return nil, err
 	}
 	now, hash := p.o.Clock.Now(), hashSecret(token)
-	for _, o := range g.Access {
-		if subtle.ConstantTimeCompare([]byte(o.Hash), []byte(hash)) != 1 || !now.Before(o.Expires) {
-			continue
+	o := g.access(hash, now)
+	if o == nil {
+		if g, err = p.grantAnew(ctx, g.ID); errors.Is(err, errGone) {
+			return nil, errNoToken
+		} else if err != nil {
+			return nil, err
 		}
+		o = g.access(hash, now)
+	}
+	if o != nil {
 		a := &access{grant: g, Scopes: o.Scope, accessClaims: accessClaims{
 			Issuer: p.o.Issuer, Subject: g.Subject, Client: g.Client, IssuedAt: o.Issued.Unix(), Expires: o.Expires.Unix(),
 			ID: g.ID, Scope: strings.Join(o.Scope, " "), AuthTime: unix(g.AuthTime), ACR: g.ACR, AMR: g.AMR, SessionID: g.Session,
@@ -219,9 +236,22 @@ func (p *Provider) introspectOther(ctx context.Context, c *Client, token string)
 	if err != nil {
 		return nil, err
 	}
-	number, ok := p.refreshNumber(&g, token)
-	if !ok || g.Client != c.ClientID || number != g.Refresh.Number || !p.o.Clock.Now().Before(g.Refresh.Idle) {
+	inForce := func() bool {
+		number, ok := p.refreshNumber(&g, token)
+		return ok && number == g.Refresh.Number && p.o.Clock.Now().Before(g.Refresh.Idle)
+	}
+	if g.Client != c.ClientID {
 		return inactive, nil
+	}
+	if !inForce() {
+		if g, err = p.grantAnew(ctx, g.ID); errors.Is(err, errGone) {
+			return inactive, nil
+		} else if err != nil {
+			return nil, err
+		}
+		if !inForce() {
+			return inactive, nil
+		}
 	}
 	return introspection{Active: true, accessClaims: accessClaims{
 		Issuer: p.o.Issuer, Subject: g.Subject, Client: g.Client, Scope: strings.Join(g.Scope, " "),
@@ -307,8 +337,8 @@ func (p *Provider) revokeAccess(ctx context.Context, a *access, token string) er
 	if errors.Is(err, errGone) {
 		return nil
 	}
-	if err == nil && a.grant.Session != "" {
-		p.o.Changed(a.grant.Session)
+	if err == nil {
+		p.o.Changed(events.Hint{Grant: a.grant.ID, Session: a.grant.Session})
 	}
 	return err
 }

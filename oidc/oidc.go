@@ -21,6 +21,7 @@ import (
 
 	"login-server/clock"
 	"login-server/config"
+	"login-server/events"
 	"login-server/identity"
 	"login-server/internal/outbound"
 	"login-server/session"
@@ -48,9 +49,9 @@ type Options struct {
 	// they are found a little later.
 	Logouts *Logouts
 
-	// Changed is told the handle of a session when a grant in it was revoked, or a token of
-	// it; nil is allowed.
-	Changed func(session string)
+	// Changed is told of grants, and of clients in the store, after each write that others may
+	// have to know of: what they have in memory is out of date. nil is allowed.
+	Changed func(events.Hint)
 
 	// Issued is told of each answer with an access token: to which client, and by which grant
 	// type. Refused is told of errors: at which endpoint, and which code. Both are for metrics;
@@ -153,7 +154,7 @@ func New(ctx context.Context, apps []config.Application, o Options) (*Provider, 
 		o.Refused = func(string, string) {}
 	}
 	if o.Changed == nil {
-		o.Changed = func(string) {}
+		o.Changed = func(events.Hint) {}
 	}
 	p := &Provider{
 		o:        o,

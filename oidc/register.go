@@ -273,6 +273,7 @@ func (p *Provider) registerClient(r *http.Request) (any, error) {
 	if _, err := registry.stored.Insert(ctx, m.ClientID, s); err != nil {
 		return nil, err
 	}
+	p.clientChanged(m.ClientID) // its pages may have asked before it was there
 	p.o.Log.InfoContext(ctx, "client registered", "client", m.ClientID)
 	return p.information(s, secret, access)
 }
@@ -398,7 +399,7 @@ func (p *Provider) changeClient(r *http.Request) (any, error) {
 		secret = p.secretFor(s)
 		return p.acceptable(*s)
 	})
-	p.clients.cache.Forget(id)
+	p.clientChanged(id)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, noRegistration("registration")
 	}
@@ -416,8 +417,7 @@ func (p *Provider) deleteClient(r *http.Request) (any, error) {
 		return nil, err
 	}
 	_, err = p.clients.registry.Remove(r.Context(), item.ID)
-	p.clients.cache.Forget(item.ID)
-	p.cache.Clear()
+	p.clientChanged(item.ID)
 	if errors.Is(err, ErrNoClient) {
 		return nil, noRegistration("registration")
 	}

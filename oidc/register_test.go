@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"login-server/config"
+	"login-server/events"
 	"login-server/store"
 )
 
@@ -419,7 +420,7 @@ func TestSecretRotation(t *testing.T) {
 	}
 	good := func(secret string, want bool) {
 		t.Helper()
-		h.Forget("")
+		h.Forget(events.Hint{Everything: true})
 		got := h.call(PathToken, "service:"+secret, form("grant_type", "client_credentials"))
 		if (got.Status == 200) != want {
 			t.Errorf("got %d %s, want good: %v", got.Status, got.Body, want)

@@ -14,6 +14,7 @@ import (
 
 	"login-server/clock"
 	"login-server/config"
+	"login-server/events"
 	"login-server/store"
 )
 
@@ -26,7 +27,7 @@ type Registry struct {
 	grants   *store.Collection[grant]
 	consents *store.Collection[consent]
 	// changed is as in Options; nil where nobody hears events.
-	changed func(session string)
+	changed func(events.Hint)
 }
 
 // NewRegistry returns the registry of a store.
@@ -328,8 +329,8 @@ func (r *Registry) Revoke(ctx context.Context, id string) (grants, consents int,
 			return grants, consents, err
 		}
 		grants++
-		if r.changed != nil && item.Value.Session != "" {
-			r.changed(item.Value.Session)
+		if r.changed != nil {
+			r.changed(events.Hint{Grant: item.ID, Session: item.Value.Session})
 		}
 	}
 	return grants, consents, nil

@@ -1,6 +1,10 @@
 package oidc
 
-import "testing"
+import (
+	"testing"
+
+	"login-server/events"
+)
 
 // TestRevokeClient: an operator ends all that a client of applications.json has, and what
 // another one has stays.
@@ -17,7 +21,7 @@ func TestRevokeClient(t *testing.T) {
 	if err != nil || grants != 2 || consents != 1 {
 		t.Errorf("%d grants, %d consents, %v", grants, consents, err)
 	}
-	h.Forget("") // as the server does when another process has written
+	h.Forget(events.Hint{Everything: true}) // as the server does when another process has written
 	if h.active(asking, got.text("access_token")) {
 		t.Error("the access token is good")
 	}

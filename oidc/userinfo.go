@@ -14,7 +14,7 @@ import (
 // UserInfo serves the userinfo endpoint (OpenID Connect Core, 5.3), by GET and POST.
 func (p *Provider) UserInfo() http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		a, err := p.bearer(r)
+		a, err := p.bearer(r, false)
 		if err != nil {
 			p.refuseBearer(w, r, err)
 			return
@@ -65,7 +65,8 @@ func invalidToken() *Error {
 
 // bearer returns the access token of a request to a resource of ours (RFC 6750, 2): in
 // the header, or in the body of a form. Tokens in the query are refused.
-func (p *Provider) bearer(r *http.Request) (*access, error) {
+// lasting is as in provesPossession.
+func (p *Provider) bearer(r *http.Request, lasting bool) (*access, error) {
 	var token string
 	if len(r.Header.Values("Authorization")) > 1 {
 		return nil, invalidRequest("There is more than one Authorization header.")
@@ -104,7 +105,7 @@ func (p *Provider) bearer(r *http.Request) (*access, error) {
 	if !slices.Contains(a.Audience, p.o.Issuer) {
 		return nil, invalidToken()
 	}
-	return a, p.provesPossession(r, a, token, bound)
+	return a, p.provesPossession(r, a, token, bound, lasting)
 }
 
 // refuseBearer answers who comes with no token, or a bad one (RFC 6750, 3; RFC 9449, 7.1).

@@ -156,6 +156,10 @@ func (m *Manager) Visit(r *http.Request) (Visit, error) {
 		return Visit{Handle: c.handle, Issued: c.issued}, nil
 	}
 	s, err := m.Get(r.Context(), c.handle)
+	if err == nil && !s.opensWith(c.secret) {
+		// Another node may have given it the secret that this cookie has, a moment ago.
+		s, err = m.GetAnew(r.Context(), c.handle)
+	}
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return Visit{Stale: true}, nil

@@ -151,6 +151,27 @@ func (m *Manager) Get(ctx context.Context, handle string) (Session, error) {
 	return item.Value, err
 }
 
+// GetAnew is Get past the memory: for those who would turn down somebody whose session
+// another node has changed a moment ago. What memory allows may be late, by as much as it
+// keeps things for; what it denies is asked of the store.
+func (m *Manager) GetAnew(ctx context.Context, handle string) (Session, error) {
+	m.cache.Forget(handle)
+	return m.Get(ctx, handle)
+}
+
+// Began is Get for the session that began at a time, or ErrNotFound: a handle lives on
+// after signing out.
+func (m *Manager) Began(ctx context.Context, handle string, at time.Time) (Session, error) {
+	s, err := m.Get(ctx, handle)
+	if err == nil && s.Created.Before(at) {
+		s, err = m.GetAnew(ctx, handle) // which has ended on another node, as the next one has begun
+	}
+	if err == nil && !s.Created.Equal(at) {
+		return Session{}, ErrNotFound
+	}
+	return s, err
+}
+
 // Info is a session without what opens it.
 type Info struct {
 	Handle      string    `json:"handle"`

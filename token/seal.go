@@ -118,8 +118,9 @@ type Tickets struct {
 	life   time.Duration
 	now    func() time.Time
 
-	// here are the tickets that were spent on this node, with their expiry. Those of
-	// anonymous sessions, which open nothing worth a write, are noted nowhere else.
+	// here are the tickets that were spent on this node, or of which others have said so,
+	// with their expiry. Those of anonymous sessions, which open nothing worth a write, are
+	// noted nowhere else.
 	mu    sync.Mutex
 	here  map[string]int64
 	swept int64
@@ -207,12 +208,25 @@ func (t *Tickets) Spend(ctx context.Context, ticket Ticket) error {
 	return err
 }
 
-// SpentHere tells whether a ticket was spent on this node.
-func (t *Tickets) SpentHere(ticket Ticket) bool {
+// SpentElsewhere takes note of a ticket that another node has spent.
+func (t *Tickets) SpentElsewhere(id string) {
+	t.spendHere(Ticket{ID: id, Expires: t.now().Add(t.life).UnixMilli()})
+}
+
+// IsSpent tells whether a ticket was spent, as far as this node knows; if it may not have
+// heard, the store is asked.
+func (t *Tickets) IsSpent(ctx context.Context, ticket Ticket, heard bool) bool {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	_, spent := t.here[ticket.ID]
-	return spent
+	t.mu.Unlock()
+	if spent || heard {
+		return spent
+	}
+	if ticket.Binding == "" {
+		return true // the store knows nothing of those
+	}
+	_, err := t.spent.Get(ctx, ticket.ID)
+	return !errors.Is(err, store.ErrNotFound)
 }
 
 func (t *Tickets) spendHere(ticket Ticket) bool {

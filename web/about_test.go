@@ -12,6 +12,7 @@ import (
 
 	"login-server/clock"
 	"login-server/config"
+	"login-server/identity"
 	"login-server/internal/teststore"
 	"login-server/store"
 	"login-server/token"
@@ -24,12 +25,12 @@ type slowEngine struct {
 	asked  bool
 }
 
-func (e *slowEngine) Ping(context.Context) error {
+func (e *slowEngine) Count(context.Context, string, string) (int, error) {
 	if !e.asked {
 		e.asked = true
 		<-e.answer
 	}
-	return errors.New("nothing to count")
+	return 0, errors.New("nothing to count")
 }
 
 // TestSlowCountDoesNotBringTheFormerKeyBack: a count that began before the keys were
@@ -48,7 +49,8 @@ func TestSlowCountDoesNotBringTheFormerKeyBack(t *testing.T) {
 		}
 		engine := &slowEngine{Engine: db, answer: make(chan struct{})}
 		s := &Server{Deps: Deps{
-			Config: &config.Config{BaseURL: &url.URL{}}, Tokens: tokens, Store: engine,
+			Config: &config.Config{BaseURL: &url.URL{}}, Tokens: tokens, Store: store.NewGuard(engine, store.GuardOptions{}),
+			Users: identity.NewDirectory(engine, identity.Options{Now: time.Now, CacheSize: 1, CacheAge: time.Second}),
 			Clock: clock.NewFake(time.Now()), Log: slog.New(slog.DiscardHandler),
 		}}
 		s.about.server = s

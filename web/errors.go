@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/go-chi/chi/v5"
 
@@ -108,7 +107,7 @@ func (s *Server) publicError(w http.ResponseWriter, r *http.Request, err error) 
 	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
 		// The client has gone; nobody reads the answer.
 		return &Error{Status: 499, Code: "canceled", Message: "The request was cancelled."}
-	case s.storeAway(r.Context()):
+	case errors.Is(err, store.ErrAway):
 		e = &Error{Status: http.StatusServiceUnavailable, Code: "unavailable", Message: "The server cannot reach its database. Please try again soon.", RetryAfter: 5, Cause: err}
 	default:
 		e = &Error{Status: http.StatusInternalServerError, Code: "internal", Message: "Something went wrong.", Cause: err}
@@ -117,17 +116,10 @@ func (s *Server) publicError(w http.ResponseWriter, r *http.Request, err error) 
 	if e.Status >= 500 {
 		level = slog.LevelError
 	}
-	if e.Cause != nil || e.Status >= 500 {
+	if (e.Cause != nil || e.Status >= 500) && !errors.Is(err, store.ErrAway) { // of that the store itself speaks
 		s.Log.Log(r.Context(), level, "request failed", "request_id", requestID(w), "method", r.Method, "route", routeOf(r), "status", e.Status, "code", e.Code, "err", err)
 	}
 	return e
-}
-
-// storeAway tells whether the store does not even answer a ping.
-func (s *Server) storeAway(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-	defer cancel()
-	return s.Store.Ping(ctx) != nil
 }
 
 func (s *Server) errorJSON(w http.ResponseWriter, e *Error) {

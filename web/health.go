@@ -83,6 +83,9 @@ func (s *Server) newMetrics() metrics {
 			func() float64 { return float64(s.hub.Stats().Dropped) }),
 		providerHealth{s.Providers},
 		logouts{s.openid.Logouts()},
+		gauge("database_up", "0 while the database does not answer.", func() float64 { return number(!s.Store.Stats().Away) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "login_server_database_failures_total", Help: "Calls of the database that failed because it did not answer."},
+			func() float64 { return float64(s.Store.Stats().Failed) }),
 	)
 	if bus, ok := s.Bus.(*events.RedisBus); ok {
 		registry.MustRegister(busNumbers{bus})

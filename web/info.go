@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -14,6 +15,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"login-server/providers"
+	"login-server/store"
 	"login-server/templates"
 )
 
@@ -179,8 +181,10 @@ func (s *Server) makeAbout(ctx context.Context) ([]byte, int) {
 	}
 	var err error
 	if body.Statistics, err = s.statistics(ctx); err != nil {
-		s.Log.Warn("count for /about", "err", err)
 		body.OK = 0
+		if !errors.Is(err, store.ErrAway) {
+			s.Log.Warn("count for /about", "err", err)
+		}
 	}
 	text, err := json.Marshal(body)
 	if err != nil {

@@ -175,6 +175,9 @@ func (s *Server) observe(next http.Handler) http.Handler {
 				}
 			}
 			s.metrics.request(a.status, time.Since(start))
+			if a.status == http.StatusServiceUnavailable && s.Store.Stats().Away {
+				return // it is logged when that begins, and when it ends
+			}
 			if level, ok := logLevel(r.Method, a.status); ok {
 				s.Log.Log(r.Context(), level, "request", "request_id", requestID(a), "method", r.Method, "path", r.URL.Path,
 					"status", a.status, "ms", time.Since(start).Milliseconds(), "client", clientAddress(r))

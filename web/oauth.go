@@ -9,7 +9,6 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
-	"login-server/events"
 	"login-server/internal/outbound"
 	"login-server/oidc"
 	"login-server/templates"
@@ -42,7 +41,7 @@ func (s *Server) newOpenID() (*oidc.Provider, error) {
 		Limit:       s.limitPublic,
 		Issued:      func(client, grantType string) { s.metrics.tokens.WithLabelValues(client, grantType).Inc() },
 		Refused:     func(endpoint, code string) { s.metrics.refusals.WithLabelValues(endpoint, code).Inc() },
-		Changed:     func(session string) { s.Bus.Publish(events.Hint{Session: session}) },
+		Changed:     s.Bus.Publish,
 		RefreshKeys: keys, Clock: s.Clock, Log: s.Log, Logouts: s.Logouts, Locales: locales, LegacyFlows: cfg.LegacyFlows,
 		Registration: cfg.ClientRegistration, RegistrationLimit: cfg.ClientRegistrationLimit,
 		AccessTokenLife: cfg.AccessTokenLife, RefreshIdle: cfg.RefreshIdle, RefreshLife: cfg.RefreshLife,

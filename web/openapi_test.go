@@ -29,6 +29,7 @@ import (
 	"login-server/providers"
 	"login-server/session"
 	"login-server/static"
+	"login-server/store"
 	"login-server/templates"
 	"login-server/token"
 )
@@ -83,7 +84,7 @@ func openAPIServer(t *testing.T, adjust ...func(*Deps)) *Server {
 		t.Fatal(err)
 	}
 	deps := Deps{
-		Config: cfg, Store: engine, Providers: set, Tokens: tokens, Tickets: tickets, Bus: &events.LocalBus{},
+		Config: cfg, Store: store.NewGuard(engine, store.GuardOptions{}), Providers: set, Tokens: tokens, Tickets: tickets, Bus: &events.LocalBus{},
 		Users: identity.NewDirectory(engine, identity.Options{BaseURL: cfg.BaseURL.String(), Now: now, NewID: uuid.NewString, CacheSize: 100, CacheAge: time.Second}),
 		Sessions: session.NewManager(engine, session.Options{
 			Cookie:   session.CookieOptions{Keys: [][]byte{token.DeriveKey(cfg.SessionSecrets[0], "session cookie")}, State: true},

@@ -38,14 +38,18 @@ import (
 
 // Deps are the rooms that the server translates for.
 type Deps struct {
-	Config    *config.Config
-	Store     store.Engine
+	Config *config.Config
+	// Store is guarded: whether the database is away is asked of it.
+	Store     *store.Guard
 	Users     *identity.Directory
 	Sessions  *session.Manager
 	Tokens    *token.Manager
 	Tickets   *token.Tickets
 	Providers *providers.Set
 	Bus       events.Bus
+	// Heard tells whether Bus brings what other nodes say at this moment; nil: no other
+	// process serves with this store.
+	Heard func() bool
 	// Redis counts the rate limits of all nodes, as a client of events.OpenRedis; nil: each
 	// node counts its own.
 	Redis redis.UniversalClient
@@ -108,7 +112,7 @@ func New(d Deps) (*Server, error) {
 		shared = newSharedCounts(d.Redis, d.Sessions.CookieName(), redisPatience, d.Log)
 	}
 	s.limits = newLimits(d.Config, shared)
-	s.tokens = newTokenCache(d.Clock.Now, d.Tokens, d.Tickets)
+	s.tokens = newTokenCache(d.Clock.Now, d.Tokens, d.Tickets, d.Heard)
 	s.about.server = s
 	eventTickets, err := token.NewEventTickets(d.Store, d.Config.SessionSecrets, d.Clock.Now)
 	if err != nil {
@@ -121,7 +125,7 @@ func New(d Deps) (*Server, error) {
 	s.hub = events.NewHub(events.Options{
 		Sessions: d.Sessions, Users: d.Users, Tokens: d.Tokens, Tickets: d.Tickets,
 		Grants: s.openid, EventTickets: eventTickets, Marks: marks,
-		Clock: d.Clock, Log: d.Log,
+		Heard: d.Heard, Clock: d.Clock, Log: d.Log,
 		About:       func() json.RawMessage { return s.about.get(context.Background()) },
 		Providers:   func() json.RawMessage { return json.RawMessage(`{"providers":` + string(s.offered.Load().json) + `}`) },
 		WarnBefore:  d.Config.ExpiryWarningThreshold,
@@ -130,12 +134,7 @@ func New(d Deps) (*Server, error) {
 		PerSession:  d.Config.MaxSocketsPerSession,
 		PerAddress:  d.Config.MaxSocketsPerAddress,
 	}, d.Bus)
-	d.Bus.Subscribe(func(h events.Hint) {
-		s.about.touch()
-		if h.Everything {
-			s.openid.Logouts().Look()
-		}
-	})
+	d.Bus.Subscribe(s.hear)
 	s.metrics = s.newMetrics()
 	s.handler = s.middleware(s.routes())
 	s.ready.Store(true)
@@ -200,6 +199,22 @@ func (s *Server) offerProviders() error {
 func (s *Server) KeysChanged() {
 	s.about.renew(context.Background())
 	s.hub.KeysChanged()
+}
+
+// hear takes a hint, after the hub.
+func (s *Server) hear(h events.Hint) {
+	s.about.touch()
+	if h.Everything {
+		s.openid.Logouts().Look()
+	}
+}
+
+// LookAgain makes this node, and no other, read anew what it has in memory and shows:
+// another process has written to the store, which each node notices by itself.
+func (s *Server) LookAgain() {
+	everything := events.Hint{Everything: true}
+	s.hub.Hear(everything)
+	s.hear(everything)
 }
 
 // Hub is the hub of the server's sockets.

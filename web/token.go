@@ -41,7 +41,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	body, err := s.tokens.get(v.Handle, events.Binding(v.Session), user)
+	body, err := s.tokens.get(r.Context(), v.Handle, events.Binding(v.Session), user)
 	if err != nil {
 		return err
 	}
@@ -90,6 +90,7 @@ type tokenCache struct {
 	now     func() time.Time
 	tokens  *token.Manager
 	tickets *token.Tickets
+	heard   func() bool // as in Deps
 
 	mu     sync.Mutex
 	latest *simplelru.LRU[string, answered]
@@ -105,20 +106,23 @@ type answered struct {
 	until   time.Time
 }
 
-func newTokenCache(now func() time.Time, tokens *token.Manager, tickets *token.Tickets) *tokenCache {
+func newTokenCache(now func() time.Time, tokens *token.Manager, tickets *token.Tickets, heard func() bool) *tokenCache {
+	if heard == nil {
+		heard = func() bool { return true } // for there is nobody to hear of
+	}
 	latest, _ := simplelru.NewLRU[string, answered](maxTokens, nil) // fails for sizes below one only
-	return &tokenCache{now: now, tokens: tokens, tickets: tickets, latest: latest}
+	return &tokenCache{now: now, tokens: tokens, tickets: tickets, heard: heard, latest: latest}
 }
 
 // get returns the answer for a session, which carries no sessionID when handle is
 // empty. user is the token's claim of that name, binding that of the session's ticket.
-func (c *tokenCache) get(handle, binding string, user []byte) ([]byte, error) {
+func (c *tokenCache) get(ctx context.Context, handle, binding string, user []byte) ([]byte, error) {
 	now := c.now()
 	c.mu.Lock()
 	old, ok := c.latest.Get(handle)
 	c.mu.Unlock()
 	if ok && now.Before(old.until) && old.binding == binding && old.keyID == c.tokens.KeyID() &&
-		bytes.Equal(old.user, user) && !c.tickets.SpentHere(old.ticket) {
+		bytes.Equal(old.user, user) && (handle == "" || !c.tickets.IsSpent(ctx, old.ticket, c.heard())) {
 		return old.at(now, c.tokens.ExpiresIn()), nil
 	}
 	fresh := answered{user: user, binding: binding, keyID: c.tokens.KeyID(), signed: now}

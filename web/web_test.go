@@ -88,6 +88,7 @@ type server struct {
 	cfg   *config.Config
 	clock *clock.Fake
 	store *unreliable
+	guard *store.Guard
 	log   *logBuffer
 	// installation is what tells this server from others: BASE_URL, and more where they
 	// share anything.
@@ -110,6 +111,11 @@ type options struct {
 	providers    string
 	applications string
 	dev          bool
+	// bus and heard make the server a node among others; see nodes_test.go.
+	bus   events.Bus
+	heard func() bool
+	// patience with the database; 0 is the usual.
+	patience time.Duration
 	// outside is a proxy in front of the server.
 	outside func(http.Handler) http.Handler
 }
@@ -232,7 +238,8 @@ func (s *server) start() {
 	}
 	bus, shared := s.bus(log)
 	now := s.clock.Now
-	s.users = identity.NewDirectory(s.store, identity.Options{
+	s.guard = store.NewGuard(s.store, store.GuardOptions{Now: now, Log: log, AskEvery: -1, Timeout: s.options.patience})
+	s.users = identity.NewDirectory(s.guard, identity.Options{
 		BaseURL: s.base, Now: now,
 		NewID: func() string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", s.ids.Add(1)) },
 		Changed: func(ids ...string) {
@@ -247,8 +254,8 @@ func (s *server) start() {
 	for _, secret := range s.cfg.SessionSecrets {
 		keys = append(keys, token.DeriveKey(secret, "session cookie"))
 	}
-	logouts := oidc.NewLogouts(s.store, s.clock, log)
-	s.sessions = session.NewManager(s.store, session.Options{
+	logouts := oidc.NewLogouts(s.guard, s.clock, log)
+	s.sessions = session.NewManager(s.guard, session.Options{
 		Cookie:   session.CookieOptions{Installation: s.installation, Secure: s.cfg.BaseURL.Scheme == "https", Keys: keys, State: true},
 		Ended:    logouts.Ended,
 		Lifetime: time.Duration(s.cfg.CookieMaxDays) * 24 * time.Hour,
@@ -262,7 +269,7 @@ func (s *server) start() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	tokens, err := token.NewManager(s.t.Context(), s.store, token.Options{
+	tokens, err := token.NewManager(s.t.Context(), s.guard, token.Options{
 		PrivateKeyPath: s.cfg.JWTPrivateKeyPath, PublicKeyPath: s.cfg.JWTPublicKeyPath,
 		Algorithm: s.cfg.JWTAlgorithm, ExpiresIn: s.cfg.JWTExpiresIn, Now: now,
 		Sealer: keySealer, Life: s.cfg.AccessTokenLife, PublishFor: s.cfg.KeyPublishFor, RotateEvery: s.cfg.KeyRotateEvery, Log: log,
@@ -270,7 +277,7 @@ func (s *server) start() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	tickets, err := token.NewTickets(s.store, s.cfg.SessionSecrets, now)
+	tickets, err := token.NewTickets(s.guard, s.cfg.SessionSecrets, now)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -280,7 +287,7 @@ func (s *server) start() {
 		s.t.Fatal(err)
 	}
 	running, err := web.New(web.Deps{
-		Config: s.cfg, Store: s.store, Users: s.users, Sessions: s.sessions, Tokens: tokens, Tickets: tickets,
+		Config: s.cfg, Store: s.guard, Heard: s.options.heard, Users: s.users, Sessions: s.sessions, Tokens: tokens, Tickets: tickets,
 		Providers: s.providers, Bus: bus, Redis: shared, Logouts: logouts, Templates: pages, Static: files, Clock: s.clock, Log: log, Version: "1.2.3", Dev: s.options.dev,
 	})
 	if err != nil {
@@ -352,6 +359,9 @@ func (l *logBuffer) close() {
 // over a shared store a node uses Redis for both.
 func (s *server) bus(log *slog.Logger) (events.Bus, redis.UniversalClient) {
 	s.t.Helper()
+	if s.options.bus != nil {
+		return s.options.bus, nil
+	}
 	if !teststore.Shared() {
 		return &events.LocalBus{}, nil
 	}

@@ -36,7 +36,7 @@ func (clientCmd) Help() string {
 }
 
 // registry is where clients in the database are kept.
-func (p *program) registry() *oidc.Registry { return oidc.NewRegistry(p.store, p.clock) }
+func (p *program) registry() *oidc.Registry { return oidc.NewRegistry(p.guard, p.clock) }
 
 // issuer is what clients are configured with.
 func (p *program) issuer() string { return strings.TrimSuffix(p.cfg.BaseURL.String(), "/") }

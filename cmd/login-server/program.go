@@ -23,6 +23,7 @@ import (
 	"login-server/identity"
 	"login-server/oidc"
 	"login-server/session"
+	"login-server/store"
 	"login-server/token"
 )
 
@@ -40,6 +41,7 @@ type program struct {
 	log      *slog.Logger
 	clock    clock.Clock
 	store    database
+	guard    *store.Guard          // the store, as all rooms use it
 	redis    redis.UniversalClient // nil without REDIS_URL
 	redisBus *events.RedisBus      // the same
 	bus      events.Bus
@@ -88,7 +90,8 @@ func openProgram(ctx context.Context, cfg *config.Config, log *slog.Logger, u up
 		p.closeBus()
 		return nil, err
 	}
-	p.users = identity.NewDirectory(p.store, identity.Options{
+	p.guard = store.NewGuard(p.store, store.GuardOptions{Now: p.clock.Now, Log: log})
+	p.users = identity.NewDirectory(p.guard, identity.Options{
 		BaseURL: cfg.BaseURL.String(), Now: p.clock.Now, NewID: uuid.NewString,
 		Changed: func(ids ...string) {
 			for _, id := range ids {
@@ -98,8 +101,8 @@ func openProgram(ctx context.Context, cfg *config.Config, log *slog.Logger, u up
 		Sealer: u.sealer, Exposes: u.exposes,
 		CacheSize: cacheSize, CacheAge: cacheAge,
 	})
-	p.logouts = oidc.NewLogouts(p.store, p.clock, log)
-	p.sessions = session.NewManager(p.store, session.Options{
+	p.logouts = oidc.NewLogouts(p.guard, p.clock, log)
+	p.sessions = session.NewManager(p.guard, session.Options{
 		Cookie:   cookieOptions(cfg),
 		Lifetime: time.Duration(cfg.CookieMaxDays) * 24 * time.Hour,
 		Now:      p.clock.Now,

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"login-server/config"
-	"login-server/events"
 )
 
 const (
@@ -268,7 +267,7 @@ func (s *server) keepHouse(ctx context.Context) {
 		if err := s.tokens.Refresh(ctx); err != nil && ctx.Err() == nil {
 			s.log.Error("read signing keys", "err", err)
 		}
-		s.bus.Publish(events.Hint{Everything: true})
+		s.web.LookAgain()
 	})
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
@@ -278,7 +277,7 @@ func (s *server) keepHouse(ctx context.Context) {
 		} else if healed > 0 {
 			s.log.Info("healed accounts", "count", healed)
 		}
-		if _, err := s.store.Sweep(ctx); err != nil && ctx.Err() == nil {
+		if _, err := s.guard.Sweep(ctx); err != nil && ctx.Err() == nil {
 			s.log.Error("sweep expired documents", "err", err)
 		}
 		if err := s.tokens.Tend(ctx); err != nil && ctx.Err() == nil {

@@ -103,3 +103,12 @@ func mongoProblem(err error) error {
 	}
 	return err
 }
+
+// otherNodes is what tells web whether it hears other nodes. It is nil with the embedded
+// store, which has one server.
+func (p *program) otherNodes() func() bool {
+	if !p.cfg.Shared() {
+		return nil
+	}
+	return p.heard
+}

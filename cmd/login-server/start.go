@@ -185,13 +185,13 @@ func (s *server) open(ctx context.Context) error {
 	if s.tokens, err = s.openTokens(ctx); err != nil {
 		return keyProblem(cfg, err)
 	}
-	tickets, err := token.NewTickets(s.store, cfg.SessionSecrets, s.clock.Now)
+	tickets, err := token.NewTickets(s.guard, cfg.SessionSecrets, s.clock.Now)
 	if err != nil {
 		return err
 	}
 	s.web, err = web.New(web.Deps{
-		Config: cfg, Store: s.store, Users: s.users, Sessions: s.sessions, Tokens: s.tokens, Tickets: tickets,
-		Providers: s.providers, Bus: s.bus, Redis: s.redis, Logouts: s.logouts, Templates: s.pages, Static: s.files, Clock: s.clock, Log: s.log, Version: version, Dev: s.dev,
+		Config: cfg, Store: s.guard, Users: s.users, Sessions: s.sessions, Tokens: s.tokens, Tickets: tickets,
+		Providers: s.providers, Bus: s.bus, Heard: s.otherNodes(), Redis: s.redis, Logouts: s.logouts, Templates: s.pages, Static: s.files, Clock: s.clock, Log: s.log, Version: version, Dev: s.dev,
 	})
 	return err
 }

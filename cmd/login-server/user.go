@@ -377,7 +377,7 @@ func (c userDeleteCmd) Run(ctx context.Context, a *app) error {
 		if err := a.confirm(ctx, c.Yes, fmt.Sprintf("Delete %s? This cannot be undone", summary(account))); err != nil {
 			return err
 		}
-		if err := oidc.DeleteAccount(ctx, p.store, p.sessions, p.users, account.ID, ""); err != nil {
+		if err := oidc.DeleteAccount(ctx, p.guard, p.sessions, p.users, account.ID, ""); err != nil {
 			return err
 		}
 		return a.done(map[string]string{"deleted": account.ID}, "Deleted %s.", summary(account))

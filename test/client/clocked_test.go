@@ -116,7 +116,7 @@ func (c *clocked) rooms(cfg *config.Config, set *providers.Set, engine store.Eng
 		return nil, err
 	}
 	return web.New(web.Deps{
-		Config: cfg, Store: engine, Users: users, Sessions: sessions, Tokens: tokens, Tickets: tickets,
+		Config: cfg, Store: store.NewGuard(engine, store.GuardOptions{}), Users: users, Sessions: sessions, Tokens: tokens, Tickets: tickets,
 		Providers: set, Bus: bus, Templates: pages, Static: files, Clock: c.clock, Log: log, Version: "test",
 	})
 }
