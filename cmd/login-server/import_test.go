@@ -2,9 +2,15 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -12,7 +18,9 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"login-server/identity"
 	"login-server/internal/testenv"
+	"login-server/token"
 )
 
 // TestMongoScripts runs the command lines in testdata/mongo, which need a MongoDB.
@@ -34,6 +42,66 @@ func TestMongoScripts(t *testing.T) {
 			"seed": seed, "mode": mode, "older": older, "newdb": newDatabase,
 		},
 	})
+}
+
+// TestStartInTheOlderDatabase: with the settings and the keys of the older server people sign
+// in and are who they were.
+func TestStartInTheOlderDatabase(t *testing.T) {
+	t.Parallel()
+	server := testenv.Mongo(t)
+	client, err := mongo.Connect(options.Client().ApplyURI(server))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := client.Database("older-" + uuid.NewString())
+	t.Cleanup(func() {
+		if err := errors.Join(db.Drop(context.Background()), client.Disconnect(context.Background())); err != nil {
+			t.Error(err)
+		}
+	})
+	ada := bson.M{"_id": "c0c1914a-0000-4000-8000-000000000001", "uri": "https://older.example/users/c0c1914a-0000-4000-8000-000000000001", "name": "Ada",
+		"identities": bson.M{"local": bson.M{"id": "demo", "username": "demo", "uri": nil}, "github": bson.M{"id": 42}}, "merged": bson.A{}, "__v": 0}
+	if _, err := db.Collection("users").InsertOne(t.Context(), ada); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Collection("sessions").InsertOne(t.Context(), bson.M{"_id": "sid", "expires": time.Now().Add(time.Hour), "session": `{"user":"c0c1914a-0000-4000-8000-000000000001"}`}); err != nil {
+		t.Fatal(err)
+	}
+	dir := site(t)
+	if _, err := token.EnsureKeys(filepath.Join(dir, "private.key"), filepath.Join(dir, "public.key"), "RS256"); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"MONGO_URI=" + server, "MONGO_DB=" + db.Name(), "SESSION_SECRET=0123456789abcdef0123456789abcdef"}
+	p := serve(t, dir, env...)
+	p.waitFor(`msg="taken over" people=1 here_already=0 refused=0`)
+
+	b := p.browser()
+	own, err := url.Parse(p.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Jar.SetCookies(own, []*http.Cookie{{Name: "connect.sid", Value: "s:sid.signature", Path: "/"}})
+	if status, _ := b.send(http.MethodGet, "currentUser", nil); status != http.StatusUnauthorized {
+		t.Errorf("with a cookie of the older server: status %d", status)
+	}
+	b.signIn("local", "demo", "demo")
+	_, body := b.send(http.MethodGet, "currentUser", nil)
+	var user identity.User
+	if err := json.Unmarshal([]byte(body), &user); err != nil {
+		t.Fatal(err)
+	}
+	if user.ID != ada["_id"] || user.URI != ada["uri"] || user.Name != "Ada" || user.Identities["github"].ID != "42" {
+		t.Errorf("signed in as %+v", user)
+	}
+	key, err := os.ReadFile(filepath.Join(dir, "public.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var about struct{ PublicKey string }
+	_, body = b.send(http.MethodGet, "about", nil)
+	if err := json.Unmarshal([]byte(body), &about); err != nil || strings.TrimSpace(about.PublicKey) != strings.TrimSpace(string(key)) {
+		t.Errorf("/about has another key than public.key: %v\n%s", err, about.PublicKey)
+	}
 }
 
 // madeDatabase is one that is dropped when the script ends.
