@@ -24,7 +24,9 @@ const pageSize = 256
 // details everything is read, else what tells who they are.
 func (s *Source) pages(ctx context.Context, details bool) iter.Seq2[[]person, error] {
 	return func(yield func([]person, error) bool) {
-		o := options.Find().SetSort(bson.D{{Key: "_id", Value: 1}}).SetBatchSize(pageSize)
+		// The index of foreign has _id behind it, and _id one of its own: whichever MongoDB takes,
+		// it should have nothing to sort. If it thinks otherwise it may do so on disk.
+		o := options.Find().SetSort(bson.D{{Key: "_id", Value: 1}}).SetBatchSize(pageSize).SetAllowDiskUse(true)
 		if !details {
 			o.SetProjection(bson.D{{Key: "uri", Value: 1}, {Key: "identities", Value: 1}})
 		}
