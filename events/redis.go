@@ -32,7 +32,7 @@ func OpenRedis(url string) (*redis.Client, error) {
 	quiet()
 	o, err := redis.ParseURL(url)
 	if err != nil || strings.Contains(url, "#") { // what follows is not read: a password, maybe
-		return nil, errors.New("it is no URL of a Redis server: write redis://[user:password@]host[:port][/database], rediss://… or unix:///path (special characters of the password as %XX)")
+		return nil, errors.New("it is no URL of a Redis server (special characters in its password are written as %XX)")
 	}
 	// Whoever calls knows how long it can wait, and what may be done a second time: counting
 	// an attempt may not.
