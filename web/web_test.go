@@ -114,7 +114,7 @@ type options struct {
 	// bus and heard make the server a node among others; see nodes_test.go.
 	bus   events.Bus
 	heard func() bool
-	// patience with the database; 0 is the usual.
+	// patience with a database that hangs, which is asked once a second then; 0 is the usual.
 	patience time.Duration
 	// outside is a proxy in front of the server.
 	outside func(http.Handler) http.Handler
@@ -238,7 +238,11 @@ func (s *server) start() {
 	}
 	bus, shared := s.bus(log)
 	now := s.clock.Now
-	s.guard = store.NewGuard(s.store, store.GuardOptions{Now: now, Log: log, AskEvery: -1, Timeout: s.options.patience})
+	guard := store.GuardOptions{Now: now, Log: log, AskEvery: -1}
+	if s.options.patience > 0 {
+		guard.Timeout, guard.PingTimeout, guard.AskEvery = s.options.patience, s.options.patience, time.Second
+	}
+	s.guard = store.NewGuard(s.store, guard)
 	s.users = identity.NewDirectory(s.guard, identity.Options{
 		BaseURL: s.base, Now: now,
 		NewID: func() string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", s.ids.Add(1)) },
