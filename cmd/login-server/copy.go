@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"login-server/cluster"
 	"login-server/store"
 	"login-server/store/sqlite"
 )
@@ -42,6 +43,13 @@ func (c copyCmd) Run(ctx context.Context, a *app) error {
 	return a.with(ctx, func(p *program) error {
 		if !p.cfg.Shared() {
 			return errors.New("the settings name no other store: set MONGO_URI")
+		}
+		nodes, err := cluster.Nodes(ctx, p.store, p.clock.Now())
+		if err != nil {
+			return err
+		}
+		if len(nodes) > 0 {
+			return fmt.Errorf("%s works on the other store (%s): stop it first, or people could sign in to accounts that are only half there", count(len(nodes), "node"), nodes[0])
 		}
 		from, err := sqlite.Open(ctx, c.From, sqlite.Options{})
 		if err != nil {

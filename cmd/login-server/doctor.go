@@ -103,6 +103,7 @@ func (c doctorCmd) Run(ctx context.Context, a *app) error {
 	e.configuration()
 	e.overrides()
 	e.store(ctx)
+	e.redis(ctx)
 	e.keys()
 	e.secret()
 	e.certificate()

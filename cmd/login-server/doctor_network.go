@@ -233,7 +233,7 @@ func (e *examination) services() {
 		return
 	}
 	cfg := e.cfg
-	e.info("services", "store: embedded (SQLite), for one server; events: within the process; limits: in memory, %d attempts in %s", cfg.RateLimitMax, cfg.RateLimitWindow)
+	e.info("services", "%s", e.shared())
 	var metrics []string
 	if cfg.MetricsAddr != "" {
 		metrics = append(metrics, "on "+cfg.MetricsAddr)

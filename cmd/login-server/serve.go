@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"login-server/config"
+	"login-server/events"
 )
 
 const (
@@ -68,6 +69,10 @@ func (s *server) serve(ctx context.Context) error {
 	go trimMemory(background, s.web)
 	go s.followFiles(background, hangup)
 	go s.providers.Run(background)
+	go s.tendKeys(background)
+	if s.node != nil {
+		go s.node.Run(background)
+	}
 	told := make(chan struct{})
 	go func() {
 		defer close(told)
@@ -233,11 +238,7 @@ func (s *server) stamps() (all stamps) {
 // reload reads the files again. What cannot be used is reported, and what was in
 // use stays in use.
 func (s *server) reload(ctx context.Context) {
-	before := s.tokens.KeyID()
 	errs := []error{keyProblem(s.cfg, s.tokens.Reload(ctx))}
-	if s.tokens.KeyID() != before {
-		s.web.KeysChanged()
-	}
 	if s.certificate != nil {
 		errs = append(errs, s.certificate.reload())
 	}
@@ -264,9 +265,7 @@ func (s *server) reload(ctx context.Context) {
 // done, removes what has expired, and notices when another process has written.
 func (s *server) keepHouse(ctx context.Context) {
 	go s.store.Watch(ctx, func() {
-		if err := s.tokens.Refresh(ctx); err != nil && ctx.Err() == nil {
-			s.log.Error("read signing keys", "err", err)
-		}
+		s.keysDue()
 		s.web.LookAgain()
 	})
 	tick := time.NewTicker(sweepEvery)
@@ -280,13 +279,40 @@ func (s *server) keepHouse(ctx context.Context) {
 		if _, err := s.guard.Sweep(ctx); err != nil && ctx.Err() == nil {
 			s.log.Error("sweep expired documents", "err", err)
 		}
-		if err := s.tokens.Tend(ctx); err != nil && ctx.Err() == nil {
-			s.log.Error("tend signing keys", "err", err)
-		}
+		s.keysDue()
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+	}
+}
+
+// keysDue has tendKeys look at the keys.
+func (s *server) keysDue() {
+	select {
+	case s.keysMoved <- struct{}{}:
+	default: // it is about to look
+	}
+}
+
+// tendKeys reads the keys in the store again whenever they may have changed, makes the next
+// ones when it is time, and tells sockets when another key signs.
+func (s *server) tendKeys(ctx context.Context) {
+	go s.tokens.Watch(ctx, s.web.KeysChanged)
+	s.bus.Subscribe(func(h events.Hint) {
+		if h.Everything {
+			s.keysDue()
+		}
+	})
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.keysMoved:
+		}
+		if err := errors.Join(s.tokens.Refresh(ctx), s.tokens.Tend(ctx)); err != nil && ctx.Err() == nil {
+			s.log.Error("tend signing keys", "err", err)
 		}
 	}
 }

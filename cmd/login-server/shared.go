@@ -5,10 +5,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"net"
+	"net/url"
+	"os"
 	"strings"
 	"time"
 
 	"login-server/clock"
+	"login-server/cluster"
 	"login-server/config"
 	"login-server/events"
 	"login-server/store"
@@ -82,6 +86,32 @@ func (p *program) closeBus() {
 		p.redisBus.Close()
 		_ = p.redis.Close()
 	}
+}
+
+// join makes this server a node among those that share its store.
+func (s *server) join(ctx context.Context) error {
+	if !s.cfg.Shared() {
+		return nil
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "a host without a name"
+	}
+	bus := ""
+	if s.redis != nil {
+		if u, err := url.Parse(s.cfg.RedisURL); err == nil { // without its password
+			bus = u.Host + u.Path + " " + installation(s.cfg)
+		}
+	}
+	_, port, _ := net.SplitHostPort(s.listener.Addr().String())
+	s.node, err = cluster.Join(ctx, s.store, cluster.Options{
+		Name: net.JoinHostPort(host, port), BaseURL: s.cfg.BaseURL.String(), Secrets: s.cfg.SessionSecrets,
+		Bus: bus, Version: version, SecretMoved: s.keysDue, Clock: s.clock, Log: s.log,
+	})
+	if e, ok := errors.AsType[*cluster.MismatchError](err); ok {
+		return problem("", strings.Join(e.Settings, ", "), e.Text(), e.Remedy())
+	}
+	return databaseProblem(s.cfg, err)
 }
 
 // clockOff is by how much the clock is off in a build for a test of several nodes

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 
+	"login-server/cluster"
 	"login-server/config"
 	"login-server/legacy"
 	"login-server/oidc"
@@ -36,13 +37,15 @@ type server struct {
 
 	listener, metrics net.Listener // metrics is nil without METRICS_ADDR
 	lock              *dataLock
-	certificate       *certificate // nil without TLS
+	node              *cluster.Node // nil with the embedded store
+	certificate       *certificate  // nil without TLS
 	providers         *providers.Set
 	tokens            *token.Manager
 	files             *static.Files
 	pages             *templates.Set
 	web               *web.Server
-	inUse             stamps // the files as they were when they were read
+	inUse             stamps        // the files as they were when they were read
+	keysMoved         chan struct{} // has one when keys in the store may be others
 	// made lists what was created because it was missing, for the operator.
 	made []made
 }
@@ -53,7 +56,7 @@ type made struct{ path, what string }
 // start checks everything first, then makes what is missing, then opens the rooms.
 // What is wrong comes as one *config.Problems; nothing has been made then.
 func (a *app) start(ctx context.Context, dev bool) (_ *server, err error) {
-	s := &server{app: a, dev: dev}
+	s := &server{app: a, dev: dev, keysMoved: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -160,7 +163,8 @@ func (s *server) open(ctx context.Context) error {
 	if err := s.takeLock(); err != nil {
 		return err
 	}
-	if len(cfg.SessionSecrets) == 0 {
+	newSecret := len(cfg.SessionSecrets) == 0
+	if newSecret {
 		if err := makeSecret(cfg); err != nil {
 			return problem(shown(secretPath(cfg)), "", "cannot be written ("+config.Reason(err)+")", "make "+shown(cfg.DataDir)+" writable, or set SESSION_SECRET")
 		}
@@ -175,6 +179,12 @@ func (s *server) open(ctx context.Context) error {
 	}
 	if s.program, err = openProgram(ctx, cfg, s.log, upstream{sealer, s.providers.Exposes}); err != nil {
 		return databaseProblem(cfg, err)
+	}
+	if err := s.join(ctx); err != nil {
+		if newSecret {
+			_ = os.Remove(secretPath(cfg)) // the others have theirs
+		}
+		return err
 	}
 	if cfg.Shared() {
 		// The people of an older server are ours before anybody can sign in.
@@ -219,6 +229,13 @@ func (s *server) close() {
 		if l != nil {
 			_ = l.Close() // closed already, if it has served
 		}
+	}
+	if s.node != nil {
+		wait, cancel := context.WithTimeout(context.Background(), farewell)
+		if err := s.node.Leave(wait); err != nil {
+			s.log.Warn("the other nodes miss this one for a minute", "err", err)
+		}
+		cancel()
 	}
 	if s.program != nil {
 		if err := s.program.close(); err != nil {
