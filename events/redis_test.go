@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -83,6 +84,8 @@ func openRedis(t testing.TB, url string) *redis.Client {
 func newNode(t testing.TB, url, channel, name string) *node {
 	t.Helper()
 	n := &node{t: t, client: openRedis(t, url)}
+	listening := make(gate)
+	n.client.AddHook(listening)
 	n.RedisBus = NewRedisBus(n.client, RedisOptions{
 		Channel: channel, Node: name, Log: slog.New(slog.NewTextHandler(n, nil)),
 		pingEvery: 50 * time.Millisecond, lostAfter: 500 * time.Millisecond, backOff: 5 * time.Millisecond,
@@ -90,8 +93,24 @@ func newNode(t testing.TB, url, channel, name string) *node {
 		answersWithin: 20 * time.Second,
 	})
 	n.Subscribe(n.receive)
+	close(listening)
 	t.Cleanup(n.Close)
 	return n
+}
+
+// gate lets a client connect once it is closed. What a bus says before somebody listens,
+// that it has connected for one, nobody hears.
+type gate chan struct{}
+
+func (g gate) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		<-g
+		return next(ctx, network, addr)
+	}
+}
+func (g gate) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (g gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
 }
 
 // startNodes starts buses that hear each other.
