@@ -994,3 +994,51 @@ func keysOf[T any](m map[string]T) map[string]bool {
 	}
 	return keys
 }
+
+// TestNodesChangeKeys: the keys are in the store. One node makes the next one, and when its
+// time has come all nodes sign with it, and tell their sockets.
+func TestNodesChangeKeys(t *testing.T) {
+	net := &network{}
+	a := newServer(t, net.on())
+	a.cfg.JWTPrivateKeyPath, a.cfg.JWTPublicKeyPath = "", ""
+	a.start()
+	b := a.node(net)
+	ada := a.browser()
+	ada.login("alpha", "ada")
+	sockets := []*socket{ada.socket(appOrigin), ada.at(b).socket(appOrigin)}
+	for _, c := range sockets {
+		c.greeting("loggedIn", "token")
+	}
+	signer := func(s *server) string { return s.running.Load().Tokens.KeyID() }
+	before := signer(a)
+	if before != signer(b) {
+		t.Fatal("the nodes sign with different keys")
+	}
+	rotated, err := a.running.Load().Tokens.RotateKey(t.Context(), a.cfg.JWTAlgorithm)
+	if err != nil || !rotated {
+		t.Fatalf("got %t, %v", rotated, err)
+	}
+	must(t, b.running.Load().Tokens.Refresh(t.Context())) // by Tend, within ten minutes, or a hint
+	var jwks [2]string
+	for i, s := range []*server{a, b} {
+		jwks[i] = s.browser().get(".well-known/jwks.json").want(200).body
+	}
+	if jwks[0] != jwks[1] || strings.Count(jwks[0], `"kid"`) < 2 {
+		t.Errorf("published are %s and %s", jwks[0], jwks[1])
+	}
+	a.clock.Advance(a.cfg.KeyPublishFor + 2*time.Second)
+	if signer(a) == before || signer(a) != signer(b) {
+		t.Fatalf("A signs with %s, B with %s; before %s", signer(a), signer(b), before)
+	}
+	for _, c := range sockets {
+		for e := c.expect("token"); ; e, err = c.read() {
+			if must(t, err); e.Type == "about" {
+				break
+			}
+		}
+	}
+	one, two := a.browser().get("about").want(200).body, b.browser().get("about").want(200).body
+	if one != two {
+		t.Errorf("A is about %s, B %s", one, two)
+	}
+}

@@ -79,6 +79,7 @@ type Server struct {
 	handler  http.Handler
 	metrics  metrics
 	ready    atomic.Bool
+	keyTold  atomic.Value // the id of the key that clients were last told of
 	requests atomic.Uint64
 	boot     string // tells the request ids of one run from those of another
 }
@@ -138,6 +139,8 @@ func New(d Deps) (*Server, error) {
 	s.metrics = s.newMetrics()
 	s.handler = s.middleware(s.routes())
 	s.ready.Store(true)
+	s.keyTold.Store(d.Tokens.KeyID())
+	s.followKeys()
 	return s, nil
 }
 
@@ -197,6 +200,7 @@ func (s *Server) offerProviders() error {
 // KeysChanged makes the server, and the clients of its sockets, use the key pair
 // that Tokens has loaded since.
 func (s *Server) KeysChanged() {
+	s.keyTold.Store(s.Tokens.KeyID())
 	s.about.renew(context.Background())
 	s.hub.KeysChanged()
 }
@@ -215,6 +219,20 @@ func (s *Server) LookAgain() {
 	everything := events.Hint{Everything: true}
 	s.hub.Hear(everything)
 	s.hear(everything)
+}
+
+// followKeys notices that another key signs by now: of the keys in the store each begins at
+// its time, and no node says so to the others.
+func (s *Server) followKeys() {
+	s.Clock.AfterFunc(time.Second, func() {
+		if !s.ready.Load() {
+			return
+		}
+		if s.Tokens.KeyID() != s.keyTold.Load() {
+			s.KeysChanged()
+		}
+		s.followKeys()
+	})
 }
 
 // Hub is the hub of the server's sockets.
