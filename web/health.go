@@ -30,10 +30,13 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, map[string]string{"status": "ok"})
 }
 
+// errStopping is meant for balancers, and nothing that anybody has to look at.
+var errStopping = &Error{Status: http.StatusServiceUnavailable, Code: "stopping", Message: "The server is stopping.", RetryAfter: 5}
+
 // readyz serves GET /readyz: the database answers, and the server is not stopping.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 	if !s.ready.Load() {
-		return &Error{Status: http.StatusServiceUnavailable, Code: "stopping", Message: "The server is stopping.", RetryAfter: 5}
+		return errStopping
 	}
 	if err := s.Store.Ping(r.Context()); err != nil {
 		return &Error{Status: http.StatusServiceUnavailable, Code: "unavailable", Message: "The database does not answer.", RetryAfter: 5, Cause: err}

@@ -175,8 +175,8 @@ func (s *Server) observe(next http.Handler) http.Handler {
 				}
 			}
 			s.metrics.request(a.status, time.Since(start))
-			if a.status == http.StatusServiceUnavailable && s.Store.Stats().Away {
-				return // it is logged when that begins, and when it ends
+			if a.status == http.StatusServiceUnavailable && (s.Store.Stats().Away || !s.ready.Load()) {
+				return // that is logged when it begins, and when it ends
 			}
 			if level, ok := logLevel(r.Method, a.status); ok {
 				s.Log.Log(r.Context(), level, "request", "request_id", requestID(a), "method", r.Method, "path", r.URL.Path,
