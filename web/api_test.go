@@ -2,10 +2,14 @@ package web_test
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -165,6 +169,21 @@ func TestPatchUser(t *testing.T) {
 			}
 		})
 	}
+	s.run("half a request", func(t *testing.T) {
+		r := httptest.NewRequestWithContext(t.Context(), "PATCH", s.base+me, iotest.ErrReader(io.ErrUnexpectedEOF))
+		base, err := url.Parse(s.base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range b.client.Jar.Cookies(base) {
+			r.AddCookie(c)
+		}
+		w := httptest.NewRecorder()
+		s.running.Load().ServeHTTP(w, r)
+		if w.Code != http.StatusBadRequest || strings.Contains(w.Body.String(), "EOF") {
+			t.Errorf("answered %d %s", w.Code, w.Body)
+		}
+	})
 	s.run("somebody else", func(t *testing.T) {
 		other.fetch(appOrigin, "PATCH", me, `{"name": "Ben"}`).want(403)
 	})

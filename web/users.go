@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"unicode/utf8"
@@ -81,8 +82,11 @@ func (s *Server) patchUser(w http.ResponseWriter, r *http.Request) error {
 		return &Error{Status: http.StatusForbidden, Code: "forbidden", Message: "Can't modify another user."}
 	}
 	body, err := io.ReadAll(r.Body)
-	if err != nil {
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return err
+	}
+	if err != nil {
+		return badRequest("The request could not be read.", err)
 	}
 	if !utf8.Valid(body) {
 		return badRequest("The request is not valid UTF-8.", nil)
