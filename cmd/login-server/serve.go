@@ -296,10 +296,9 @@ func (s *server) keysDue() {
 	}
 }
 
-// tendKeys reads the keys in the store again whenever they may have changed, makes the next
-// ones when it is time, and tells sockets when another key signs.
+// tendKeys reads the keys in the store again whenever they may have changed, and makes the
+// next ones when it is time.
 func (s *server) tendKeys(ctx context.Context) {
-	go s.tokens.Watch(ctx, s.web.KeysChanged)
 	s.bus.Subscribe(func(h events.Hint) {
 		if h.Everything {
 			s.keysDue()
