@@ -115,7 +115,7 @@ func (s *sharedCounts) failLocked(err error) {
 	s.next = time.Now().Add(redisPause)
 	if !s.silent {
 		s.silent = true
-		s.log.Warn("Redis does not answer: each node counts its rate limits for itself", "err", err)
+		s.log.Warn("Redis does not answer: each node counts its rate limits for itself", "err", err.Error())
 	}
 }
 
