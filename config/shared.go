@@ -75,7 +75,9 @@ func (l *loader) mongoURI(name, value string) string {
 	}
 	rest, _, _ = strings.Cut(rest, "?")
 	authority, path, _ := strings.Cut(rest, "/")
-	if hosts := authority[strings.LastIndexByte(authority, '@')+1:]; hosts == "" || strings.Contains(path, "/") {
+	// With a slash in the password the rest of it would be the name of the database, which is
+	// shown.
+	if hosts := authority[strings.LastIndexByte(authority, '@')+1:]; hosts == "" || strings.ContainsAny(path, "/@") {
 		l.problem(name, "has no host, or its password is not escaped", remedy)
 		return ""
 	}

@@ -75,3 +75,26 @@ func TestSharedKeys(t *testing.T) {
 		}
 	}
 }
+
+// A password that is not escaped is in no complaint, wherever in the URI it is taken to be.
+func TestSharedPasswords(t *testing.T) {
+	for _, environ := range []string{
+		"MONGO_URI=mongodb://login:half/Tr0ub4dor@db.example:27017",
+		"MONGO_URI=mongodb://login:half/Tr0ub4dor@db",
+		"MONGO_URI=mongodb://login:Tr0ub4dor/@db.example/people",
+		"MONGO_URI=mongodb://login:Tr0ub4dor%zz/x.y@db.example",
+		"MONGO_URI=login:Tr0ub4dor@db.example/people",
+		"REDIS_URL=redis://:half/Tr0ub4dor@r.example:6379",
+		"REDIS_URL=redis://:Tr0ub4dor%zz@r.example:6379",
+		"REDIS_URL=:Tr0ub4dor@r.example:6379",
+	} {
+		dir := t.TempDir()
+		write(t, dir, "providers.json", "[]")
+		switch cfg, _, err := Load(dir, []string{environ}); {
+		case err == nil:
+			t.Errorf("%s is taken, with the database %q", environ, cfg.MongoDatabase)
+		case strings.Contains(err.Error(), "Tr0ub4dor"):
+			t.Errorf("%s: the complaint quotes the password: %v", environ, err)
+		}
+	}
+}
