@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -19,6 +20,7 @@ import (
 	"login-server/config"
 	"login-server/oidc"
 	"login-server/session"
+	"login-server/token"
 )
 
 // limits are the rate limits of attempts to sign in: with credentials by address, and
@@ -30,6 +32,8 @@ type limits struct {
 	address, account, departures, registrations *limiter.Limiter
 	// shared is where all nodes count together; nil: each counts for itself.
 	shared *sharedCounts
+	// names is the key that names of accounts are hashed with.
+	names []byte
 }
 
 // departuresPerAttempt is how many times as often as with a password somebody may set
@@ -55,18 +59,20 @@ func newLimits(cfg *config.Config, shared *sharedCounts) limits {
 		address: limiter.New(store("address"), rate), account: limiter.New(store("account"), rate),
 		departures: limiter.New(store("departures"), departures), registrations: limiter.New(store("registrations"), registrations),
 		shared: shared,
+		names:  token.DeriveKey(cfg.SessionSecrets[0], "rate limits"),
 	}
 }
 
 // credentials counts an attempt, or refuses it with the time to wait.
 func (l limits) credentials(ctx context.Context, address, provider, username string) error {
 	// The name is hashed: it may be long, and it may be a password typed into the
-	// wrong field.
-	sum := sha256.Sum256([]byte(provider + "\x00" + spelling(username)))
+	// wrong field. The hash has a key: who can read Redis must not be able to guess.
+	mac := hmac.New(sha256.New, l.names)
+	mac.Write([]byte(provider + "\x00" + spelling(username)))
 	if err := count(ctx, l.address, session.Network(address)); err != nil {
 		return err
 	}
-	return count(ctx, l.account, hex.EncodeToString(sum[:16]))
+	return count(ctx, l.account, hex.EncodeToString(mac.Sum(nil)[:16]))
 }
 
 // departure counts a login that sets out to a provider's pages, or refuses it.
