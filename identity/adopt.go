@@ -20,7 +20,7 @@ import (
 // Person is somebody whose account was kept elsewhere, as Adopt takes them.
 type Person struct {
 	// ID stays what it is: tokens have carried it. So does URI, also one that does not begin
-	// with the base URL; an empty one is made as for new accounts.
+	// with the base URL, if the id is what it ends with; otherwise it is made as for new accounts.
 	ID, URI string
 	// Name may be empty; it is then made as for new accounts.
 	Name string
@@ -157,11 +157,9 @@ func (d *Directory) adopted(ctx context.Context, p Person, before Account) (a Ac
 		Identities: map[string]Identity{}, Merged: []string{},
 		Created: p.Created.UTC().Truncate(time.Millisecond), LastUsed: p.LastUsed.UTC().Truncate(time.Millisecond),
 	}
-	switch other, err := d.byURI(ctx, a.URI); {
-	case err != nil && !errors.Is(err, ErrNotFound):
-		return a, nil, err
-	case err == nil && other.ID != a.ID:
-		left = append(left, fmt.Sprintf("the URI %s is that of account %s", a.URI, other.ID))
+	if a.URI != "" && !strings.HasSuffix(a.URI, "/"+a.ID) {
+		// It is that of somebody else, or would be some day. With the id at its end none is.
+		left = append(left, fmt.Sprintf("the URI %s does not end with the id; another one is made", a.URI))
 		a.URI = ""
 	}
 	if a.URI == "" {

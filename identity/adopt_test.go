@@ -241,6 +241,18 @@ func TestAdoptURIOfAnother(t *testing.T) {
 	if done := h.wantOutcome(thief, identity.Taken); len(done.Left) != 1 || h.get("thief").URI != baseURL+"users/thief" {
 		t.Errorf("got %+v with %s", done, h.get("thief").URI)
 	}
+	// Nor that of somebody who comes later, or one that two people bring.
+	for _, id := range []string{"first", "second"} {
+		early := elsewhere(id, "orcid/"+id)
+		early.URI = "https://old.example/users/late"
+		if done := h.wantOutcome(early, identity.Taken); len(done.Left) != 1 || h.get(id).URI != baseURL+"users/"+id {
+			t.Errorf("got %+v with %s", done, h.get(id).URI)
+		}
+	}
+	h.wantOutcome(elsewhere("late", "github/2"), identity.Taken)
+	if uri := h.get("late").URI; uri != "https://old.example/users/late" {
+		t.Errorf("late has the URI %s", uri)
+	}
 	if a := h.get("ada"); len(done.Left) != 3 || len(a.Merged) != 1 || a.Merged[0] != "https://other.example/users/cid" {
 		t.Errorf("merged %v, left %q", a.Merged, done.Left)
 	}
