@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -24,10 +25,19 @@ type person struct {
 	left []string
 }
 
+// maxDocument is how long a document of users may be, in bytes: a page of them is in memory
+// at a time. What people have is a thousandth of that.
+const maxDocument = 1 << 20
+
 // parse reads a document of users, as lenient as it can be without guessing who somebody is.
 func parse(doc bson.Raw) person {
 	p := person{key: doc.Lookup("_id")}
 	p.key.Value = bytes.Clone(p.key.Value) // doc is the cursor's
+	if len(doc) > maxDocument {
+		p.ID, p.unusable = shownID(p.key), "the document is larger than any account can be"
+		p.key = bson.RawValue{}
+		return p
+	}
 	switch p.key.Type {
 	case bson.TypeString:
 		p.ID = p.key.StringValue()
@@ -35,7 +45,7 @@ func parse(doc bson.Raw) person {
 		id := p.key.ObjectID()
 		p.ID, p.Created = hex.EncodeToString(id[:]), id.Timestamp().UTC()
 	default:
-		p.ID = p.key.String()
+		p.ID = shownID(p.key)
 		p.unusable = "the _id is neither a text nor an ObjectId"
 		return p
 	}
@@ -55,6 +65,12 @@ func parse(doc bson.Raw) person {
 	p.readIdentities(doc.Lookup("identities"))
 	p.readMerged(doc.Lookup("merged"))
 	return p
+}
+
+// shownID names somebody by an _id that cannot be an id here.
+func shownID(key bson.RawValue) string {
+	text := key.String()
+	return strings.ToValidUTF8(text[:min(len(text), 200)], "")
 }
 
 func (p *person) leave(format string, args ...any) {

@@ -2,6 +2,7 @@ package legacy
 
 import (
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,6 +50,8 @@ func TestParse(t *testing.T) {
 		{name: "ObjectId", doc: bson.M{"_id": oid, "identities": bson.M{}}, want: identity.Person{ID: "5b8d1e2f9c3a4d0011223344", Created: oid.Timestamp().UTC()}},
 		{name: "other _id", doc: bson.M{"_id": int32(7), "name": "x"}, want: identity.Person{ID: `{"$numberInt":"7"}`}, unusable: true},
 		{name: "document as _id", doc: bson.M{"_id": bson.M{"$gt": ""}}, want: identity.Person{ID: `{"$gt": ""}`}, unusable: true},
+		{name: "long _id", doc: bson.M{"_id": bson.M{"x": strings.Repeat("é", 1000)}}, want: identity.Person{ID: `{"x": "` + strings.Repeat("é", 96)}, unusable: true},
+		{name: "huge", doc: bson.M{"_id": "a", "identities": one("1"), "merged": bson.A{strings.Repeat("x", 1<<20)}}, want: identity.Person{ID: `"a"`}, unusable: true},
 
 		{name: "int32", doc: bson.M{"_id": "a", "identities": one(int32(583231))}, want: identity.Person{ID: "a", Identities: want("583231")}},
 		{name: "int64", doc: bson.M{"_id": "a", "identities": one(int64(9007199254740993))}, want: identity.Person{ID: "a", Identities: want("9007199254740993")}},

@@ -100,11 +100,10 @@ func (s *Source) addUsages(ctx context.Context, page []person) error {
 	for cursor.Next(ctx) {
 		key := cursor.Current.Lookup("_id")
 		id, text := key.StringValueOK()
-		if !text {
-			oid := key.ObjectID()
-			id = hex.EncodeToString(oid[:])
+		if oid, ok := key.ObjectIDOK(); ok {
+			id, text = hex.EncodeToString(oid[:]), true
 		}
-		if i, ok := at[id]; ok {
+		if i, ok := at[id]; ok && text { // a symbol of BSON is found by the same text
 			page[i].use(cursor.Current)
 		}
 	}
