@@ -73,7 +73,7 @@ func (m *Manager) firstKey(ctx context.Context, algorithm string) (*key, error) 
 		return nil, errors.New("unknown algorithm")
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	if k := m.keys.Load().signer(algorithm, m.options.Now()); k != nil {
 		return k, nil // another request was faster
 	}
@@ -139,7 +139,7 @@ func (m *Manager) verify(signed, typ string) ([]byte, *key, error) {
 // just had one.
 func (m *Manager) lookAgain(known *keySet) *keySet {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	now := m.options.Now()
 	if m.options.Sealer == nil || m.keys.Load() != known || now.Sub(m.looked).Abs() < lookEvery {
 		return m.keys.Load()

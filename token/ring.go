@@ -259,6 +259,16 @@ func (m *Manager) advance(algorithm string, r ring, rotate bool, material crypto
 	return next, changed || len(next.Keys) != len(r.Keys), note, nil
 }
 
+// unlock ends what mu guards, and tells of what was written meanwhile.
+func (m *Manager) unlock() {
+	wrote := m.wrote
+	m.wrote = false
+	m.mu.Unlock()
+	if wrote && m.options.Written != nil {
+		m.options.Written()
+	}
+}
+
 // tend brings the ring of an algorithm up to date and tells whether it wrote something.
 // The caller holds mu.
 func (m *Manager) tend(ctx context.Context, algorithm string, rotate bool) (bool, error) {
@@ -299,9 +309,7 @@ func (m *Manager) tend(ctx context.Context, algorithm string, rotate bool) (bool
 		case note != "" && !rotate: // who rotates by hand is told
 			m.log.Info(note, "algorithm", algorithm, "signs_in", m.options.PublishFor)
 		}
-		if m.options.Written != nil {
-			m.options.Written()
-		}
+		m.wrote = true
 		return true, nil
 	}
 }
@@ -311,7 +319,7 @@ func (m *Manager) tend(ctx context.Context, algorithm string, rotate bool) (bool
 // any number of servers may.
 func (m *Manager) Tend(ctx context.Context) error {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	kept, err := m.kept(ctx)
 	errs := []error{err}
 	for _, algorithm := range kept {
@@ -346,7 +354,7 @@ func (m *Manager) RotateKey(ctx context.Context, algorithm string) (done bool, e
 		return false, fmt.Errorf("no key of %s is kept in the database", algorithm)
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	if err := m.readable(ctx, algorithm); err != nil {
 		return false, err
 	}

@@ -60,7 +60,7 @@ type Options struct {
 	// Look is for commands beside the server: nothing is made or noted but by RotateKey.
 	Look bool
 	// Written is called after keys in the store were changed here, so that other nodes can be
-	// told to Refresh; may be nil. It must not call the Manager.
+	// told to Refresh; may be nil.
 	Written func()
 
 	Now func() time.Time
@@ -85,6 +85,8 @@ type Manager struct {
 	keys atomic.Pointer[keySet]
 
 	mu sync.Mutex // of those who change keys
+	// wrote: keys in the store were changed since mu was taken.
+	wrote bool
 	// settled: what has taken the place of other keys has retired them.
 	settled bool
 	// looked is when an unknown kid has last made us read the keys again.
@@ -196,7 +198,7 @@ func (m *Manager) Reload(ctx context.Context) error {
 		}
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	note := noteLoaded
 	if m.options.Look {
 		note = noteNothing
@@ -217,7 +219,7 @@ func (m *Manager) Reload(ctx context.Context) error {
 // Refresh reads the keys in the store again, after another process has written.
 func (m *Manager) Refresh(ctx context.Context) error {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	return m.refresh(ctx)
 }
 

@@ -16,7 +16,7 @@ import (
 
 type keyCmd struct {
 	Show   keyShowCmd   `cmd:"" help:"Show the public key and its kid, and the other keys that sign."`
-	Rotate keyRotateCmd `cmd:"" help:"Put a new key in the place of the old one."`
+	Rotate keyRotateCmd `cmd:"" help:"Have a new key take the place of the old one."`
 }
 
 type keyShowCmd struct{}
@@ -31,23 +31,28 @@ Examples:
   login-server key show --json | jq -r .publicKey`
 }
 
-// keyLine is the key pair as "key show" answers it.
+// keyLine is the key pair as "key show" answers it. It has paths if it is in files.
 type keyLine struct {
 	KeyID      string `json:"kid"`
 	Algorithm  string `json:"algorithm"`
 	Kind       string `json:"kind"`
-	PrivateKey string `json:"privateKeyPath"`
-	PublicPath string `json:"publicKeyPath"`
+	PrivateKey string `json:"privateKeyPath,omitempty"`
+	PublicPath string `json:"publicKeyPath,omitempty"`
 	PublicKey  string `json:"publicKey"`
 	// Keys are all that are known; none before the first start.
 	Keys []token.KeyState `json:"keys,omitempty"`
 }
 
-// keyPair checks the key files; without any there is nothing to show or rotate.
-func (a *app) keyPair() (*config.Config, keyLine, error) {
+// keyPair is the key that signs, in files or in the database; without any there is nothing
+// to show or rotate.
+func (a *app) keyPair(ctx context.Context) (*config.Config, keyLine, error) {
 	cfg, _, err := config.Load(a.dir, a.env)
 	if err != nil {
 		return nil, keyLine{}, err
+	}
+	if cfg.JWTPrivateKeyPath == "" {
+		line, err := a.keptPair(ctx)
+		return cfg, line, err
 	}
 	info, err := token.CheckKeys(cfg.JWTPrivateKeyPath, cfg.JWTPublicKeyPath, cfg.JWTAlgorithm)
 	if err != nil {
@@ -62,7 +67,19 @@ func (a *app) keyPair() (*config.Config, keyLine, error) {
 	}, nil
 }
 
-// withKeys opens the database and the keys in it.
+// keptPair is the key that signs, and all others, in the database.
+func (a *app) keptPair(ctx context.Context) (line keyLine, err error) {
+	err = a.withKeys(ctx, func(keys *token.Manager) error {
+		if keys.KeyID() == "" {
+			return errors.New("there is no key that SESSION_SECRET opens: the server makes it when it is started")
+		}
+		line = keyLine{KeyID: keys.KeyID(), Algorithm: keys.Algorithm(), Kind: keys.Kind(), PublicKey: keys.PublicPEM(), Keys: keys.Keys()}
+		return nil
+	})
+	return line, err
+}
+
+// withKeys opens the database and the keys in it, to look at them and to rotate.
 func (a *app) withKeys(ctx context.Context, do func(*token.Manager) error) error {
 	return a.with(ctx, func(p *program) error {
 		missing, err := readSecret(p.cfg)
@@ -72,7 +89,12 @@ func (a *app) withKeys(ctx context.Context, do func(*token.Manager) error) error
 		if missing {
 			return fmt.Errorf("there is no secret that opens the keys (%s, SESSION_SECRET): start the server once", shown(secretPath(p.cfg)))
 		}
-		keys, err := p.openTokens(ctx)
+		o, err := p.tokenOptions()
+		if err != nil {
+			return err
+		}
+		o.Look = true
+		keys, err := token.NewManager(ctx, p.store, o)
 		if err != nil {
 			return config.Join(keyProblem(p.cfg, err))
 		}
@@ -82,11 +104,12 @@ func (a *app) withKeys(ctx context.Context, do func(*token.Manager) error) error
 
 // Run implements the command.
 func (keyShowCmd) Run(ctx context.Context, a *app) error {
-	cfg, line, err := a.keyPair()
+	cfg, line, err := a.keyPair(ctx)
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(databasePath(cfg)); err == nil { // else the files are all there is
+	_, missing := os.Stat(databasePath(cfg))
+	if line.Keys == nil && (cfg.Shared() || missing == nil) { // else the files are all there is
 		if err := a.withKeys(ctx, func(keys *token.Manager) error {
 			line.Keys = keys.Keys()
 			return nil
@@ -97,10 +120,13 @@ func (keyShowCmd) Run(ctx context.Context, a *app) error {
 	if a.json {
 		return writeLine(a.stdout, line)
 	}
-	if err := details(a.stdout,
-		[2]string{"Kid", line.KeyID}, [2]string{"Algorithm", line.Algorithm + ", with " + line.Kind},
-		[2]string{"Private key", shown(line.PrivateKey)}, [2]string{"Public key", shown(line.PublicPath)},
-	); err != nil {
+	rows := [][2]string{{"Kid", line.KeyID}, {"Algorithm", line.Algorithm + ", with " + line.Kind}}
+	if line.PrivateKey == "" {
+		rows = append(rows, [2]string{"Kept in", "database"})
+	} else {
+		rows = append(rows, [2]string{"Private key", shown(line.PrivateKey)}, [2]string{"Public key", shown(line.PublicPath)})
+	}
+	if err := details(a.stdout, rows...); err != nil {
 		return err
 	}
 	if _, err = fmt.Fprint(a.stdout, line.PublicKey); err != nil || len(line.Keys) == 0 {
@@ -124,7 +150,7 @@ func (keyShowCmd) Run(ctx context.Context, a *app) error {
 }
 
 type keyRotateCmd struct {
-	Alg string `help:"The key of another algorithm than JWT_ALGORITHM, which is in the database: RS256, PS256, ES256 or EdDSA." placeholder:"ALG"`
+	Alg string `help:"The key of another algorithm than JWT_ALGORITHM: RS256, PS256, ES256 or EdDSA." placeholder:"ALG"`
 	Yes bool   `short:"y" help:"Do not ask."`
 }
 
@@ -134,7 +160,7 @@ func (keyRotateCmd) Help() string {
 
 Applications that keep the PEM from GET /about have to fetch it again, or they refuse new tokens.
 
-With --alg the key of that algorithm in the database is replaced, which the server also does by itself every KEY_ROTATION_DAYS: the new key is published at once and signs after KEY_PUBLISH_MINUTES. Nobody has to do anything.
+Keys in the database are replaced by the server itself every KEY_ROTATION_DAYS. This command does it now: the new key is published at once and signs, on all nodes, after KEY_PUBLISH_MINUTES. In the database are the keys of other algorithms (--alg) and, when nodes share a MongoDB and there are no key files, that of JWT_ALGORITHM.
 
 Examples:
 
@@ -144,15 +170,18 @@ Examples:
 
 // Run implements the command.
 func (c keyRotateCmd) Run(ctx context.Context, a *app) error {
-	cfg, old, err := a.keyPair()
+	cfg, old, err := a.keyPair(ctx)
 	if err != nil {
 		return err
 	}
 	if c.Alg != "" && c.Alg != cfg.JWTAlgorithm {
-		return c.rotateKept(ctx, a, cfg)
+		return c.rotateKept(ctx, a, cfg, c.Alg)
 	}
 	if err := a.confirm(ctx, c.Yes, "Applications that keep the public key have to fetch it again. Rotate?"); err != nil {
 		return err
+	}
+	if old.PrivateKey == "" {
+		return c.rotateKept(ctx, a, cfg, cfg.JWTAlgorithm)
 	}
 	suffix := "." + time.Now().UTC().Format("20060102T150405Z")
 	files := map[string]fs.FileInfo{}
@@ -171,7 +200,7 @@ func (c keyRotateCmd) Run(ctx context.Context, a *app) error {
 			}
 		}
 	}
-	_, line, err := a.keyPair()
+	_, line, err := a.keyPair(ctx)
 	if err != nil {
 		return err
 	}
@@ -184,25 +213,25 @@ func (c keyRotateCmd) Run(ctx context.Context, a *app) error {
 }
 
 // rotateKept publishes the next key of an algorithm whose keys are in the database.
-func (c keyRotateCmd) rotateKept(ctx context.Context, a *app, cfg *config.Config) error {
-	algorithms := slices.DeleteFunc([]string{"RS256", "PS256", "ES256", "EdDSA"}, func(s string) bool { return s == cfg.JWTAlgorithm })
-	if !slices.Contains(algorithms, c.Alg) {
-		return fmt.Errorf("--alg %s: no such keys are kept in the database; write %s", config.Quote(c.Alg), strings.Join(algorithms, ", "))
-	}
+func (c keyRotateCmd) rotateKept(ctx context.Context, a *app, cfg *config.Config, algorithm string) error {
 	return a.withKeys(ctx, func(keys *token.Manager) error {
-		done, err := keys.RotateKey(ctx, c.Alg)
+		algorithms := slices.DeleteFunc(keys.Algorithms(), func(s string) bool { return s == cfg.JWTAlgorithm && keys.InFiles() })
+		if !slices.Contains(algorithms, algorithm) {
+			return fmt.Errorf("--alg %s: no such keys are kept in the database; write %s", config.Quote(algorithm), strings.Join(algorithms, ", "))
+		}
+		done, err := keys.RotateKey(ctx, algorithm)
 		if err != nil {
 			return err
 		}
 		var newest token.KeyState
 		for _, k := range keys.Keys() {
-			if k.Algorithm == c.Alg && !k.Files && (k.State == token.KeyNext || k.State == token.KeySigning) {
+			if k.Algorithm == algorithm && !k.Files && (k.State == token.KeyNext || k.State == token.KeySigning) {
 				newest = k
 			}
 		}
 		if !done {
 			return a.done(newest, "Nothing done: kid %s is published already and signs from %s.", newest.KeyID, when(newest.Signs))
 		}
-		return a.done(newest, "Published: kid %s signs with %s from %s.", newest.KeyID, c.Alg, when(newest.Signs))
+		return a.done(newest, "Published: kid %s signs with %s from %s.", newest.KeyID, algorithm, when(newest.Signs))
 	})
 }
