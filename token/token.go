@@ -91,8 +91,6 @@ type Manager struct {
 	settled bool
 	// looked is when an unknown kid has last made us read the keys again.
 	looked time.Time
-	// told is the kid that Watch has told of.
-	told string
 }
 
 // keySet is what is derived from the keys in force; it is replaced as a whole.
@@ -177,11 +175,7 @@ func NewManager(ctx context.Context, engine store.Engine, o Options) (*Manager, 
 	if m.log == nil {
 		m.log = slog.New(slog.DiscardHandler)
 	}
-	if err := m.Reload(ctx); err != nil {
-		return nil, err
-	}
-	m.told = m.KeyID()
-	return m, nil
+	return m, m.Reload(ctx)
 }
 
 // files tells whether there are key files.
@@ -430,7 +424,8 @@ func (m *Manager) PublicPEM() string {
 	return ""
 }
 
-// KeyID is the kid of the key that Sign signs with.
+// KeyID is the kid of the key that Sign signs with. That of a key in the store changes when
+// its time has come.
 func (m *Manager) KeyID() string {
 	if k := m.current(); k != nil {
 		return k.id
@@ -447,28 +442,6 @@ func (m *Manager) Kind() string {
 		return describe(k.public)
 	}
 	return ""
-}
-
-// watchEvery is how often Watch looks.
-const watchEvery = time.Second
-
-// Watch calls changed when the key that Sign signs with has become another one since
-// NewManager: because its time has come, or because other files or keys were read. It does
-// so until ctx ends, within about a second of the change, and is called once.
-func (m *Manager) Watch(ctx context.Context, changed func()) {
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	for {
-		if kid := m.KeyID(); kid != m.told {
-			m.told = kid
-			changed()
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
 }
 
 // Algorithm is the name of the algorithm that Sign signs with, such as RS256.

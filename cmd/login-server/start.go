@@ -192,7 +192,7 @@ func (s *server) open(ctx context.Context) error {
 			return databaseProblem(cfg, err)
 		}
 	}
-	if s.tokens, err = s.openTokens(ctx); err != nil {
+	if s.tokens, err = s.openTokens(ctx, s.node); err != nil {
 		return keyProblem(cfg, err)
 	}
 	tickets, err := token.NewTickets(s.guard, cfg.SessionSecrets, s.clock.Now)

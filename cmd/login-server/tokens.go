@@ -3,16 +3,21 @@ package main
 import (
 	"context"
 
+	"login-server/cluster"
 	"login-server/events"
 	"login-server/oidc"
 	"login-server/token"
 )
 
-// openTokens loads the keys, of the files and of the database.
-func (p *program) openTokens(ctx context.Context) (*token.Manager, error) {
+// openTokens loads the keys, of the files and of the database. node is nil where there are
+// no others.
+func (p *program) openTokens(ctx context.Context, node *cluster.Node) (*token.Manager, error) {
 	o, err := p.tokenOptions()
 	if err != nil {
 		return nil, err
+	}
+	if node != nil {
+		o.Secret = node.Secret
 	}
 	return token.NewManager(ctx, p.store, o)
 }
