@@ -127,10 +127,8 @@ func (p *Proxy) pump(l *link, from, to net.Conn, held func() bool) {
 			p.changed.Wait()
 		}
 		p.mu.Unlock()
-		if n > 0 && err == nil {
-			_, err = to.Write(buffer[:n])
-		}
-		if err != nil {
+		_, failed := to.Write(buffer[:n])
+		if err != nil || failed != nil {
 			p.set(func() { p.close(l) })
 			return
 		}

@@ -53,6 +53,9 @@ func (m meta) expired(now time.Time) bool {
 // times the space; a document of MongoDB has 16 MiB at the most.
 const maxNatural = 1 << 20
 
+// maxDocument is how large a document can be, with its keys.
+const maxDocument = 16 << 20
+
 // encode makes the document that is stored.
 func encode(doc store.Doc) (bson.Raw, error) {
 	m := meta{Version: doc.Version, Unique: doc.Unique, Keys: doc.Keys}
@@ -67,7 +70,11 @@ func encode(doc store.Doc) (bson.Raw, error) {
 	if !utf8.Valid(doc.Data) {
 		text = bson.Binary{Data: doc.Data} // no JSON either, but who reads it shall be the one to say so
 	}
-	return bson.Marshal(bson.D{{Key: fieldID, Value: doc.ID}, {Key: fieldJSON, Value: text}, {Key: fieldMeta, Value: m}})
+	raw, err := bson.Marshal(bson.D{{Key: fieldID, Value: doc.ID}, {Key: fieldJSON, Value: text}, {Key: fieldMeta, Value: m}})
+	if err == nil && len(raw) > maxDocument {
+		err = fmt.Errorf("%w: %d bytes with all keys, %d are allowed", store.ErrInvalid, len(raw), maxDocument)
+	}
+	return raw, err
 }
 
 // encodeNatural returns nil if the BSON would not give back the same JSON.
@@ -96,7 +103,7 @@ func encodeNatural(doc store.Doc, m meta) bson.Raw {
 		}
 	}
 	raw, err := bson.Marshal(append(stored, bson.E{Key: fieldMeta, Value: m}))
-	if err != nil {
+	if err != nil || len(raw) > maxDocument {
 		return nil
 	}
 	if back, err := decode(raw); err != nil || !bytes.Equal(back.Data, doc.Data) {

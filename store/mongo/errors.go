@@ -2,6 +2,7 @@ package mongo
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -52,13 +53,13 @@ func hasCode(err error, codes ...int) bool {
 	return ok && slices.ContainsFunc(codes, failure.HasErrorCode)
 }
 
-// spoilt is an error about what a document holds.
+// spoilt is an error about what the database holds.
 type spoilt struct{ error }
 
 func (s spoilt) Unwrap() error { return s.error }
 
 // unavailable tells whether err is about reaching the database: neither what a server has
-// answered to a command, nor what a document holds.
+// answered to a command, nor what the database holds.
 func unavailable(err error) bool {
 	if mongo.IsNetworkError(err) || mongo.IsTimeout(err) || hasCode(err, notPrimary...) {
 		return true
@@ -73,4 +74,34 @@ func unavailable(err error) bool {
 	// these have types that are not exported.
 	_, ok := errors.AsType[spoilt](err)
 	return !ok
+}
+
+// refusal is what is told of a server's answer: without its text, which may quote the
+// command with its ids and keys.
+type refusal struct {
+	code int
+	name string
+}
+
+func (r refusal) Error() string {
+	if r.name == "" {
+		return fmt.Sprintf("MongoDB answers with error %d", r.code)
+	}
+	return fmt.Sprintf("MongoDB answers with error %d (%s)", r.code, r.name)
+}
+
+// withoutQuotes makes a refusal of a server's answer, and leaves other errors as they are.
+func withoutQuotes(err error) error {
+	if failure, ok := errors.AsType[mongo.WriteException](err); ok {
+		if c := failure.WriteConcernError; c != nil {
+			return refusal{code: c.Code, name: c.Name}
+		}
+		for _, e := range failure.WriteErrors {
+			return refusal{code: e.Code}
+		}
+	}
+	if failure, ok := errors.AsType[mongo.CommandError](err); ok && failure.Code != 0 {
+		return refusal{code: int(failure.Code), name: failure.Name}
+	}
+	return err
 }

@@ -109,9 +109,9 @@ func (e *Engine) createIndexes(c *collection, models []mongo.IndexModel) error {
 		case err == nil:
 			return nil
 		case hasCode(err, codeIndexOptionsConflict, codeIndexKeySpecsConflict):
-			return fmt.Errorf("the collection %s has such an index with other options; drop that, and it is made anew: %w", c.Name(), err)
+			return spoilt{fmt.Errorf("the collection %s has such an index with other options; drop that, and it is made anew: %v", c.Name(), err)}
 		case hasCode(err, codeCannotCreateIndex):
-			return fmt.Errorf("the collection %s must not be sharded by _id, for its documents have unique keys: %w", c.Name(), err)
+			return spoilt{fmt.Errorf("the collection %s must not be sharded by _id, for its documents have unique keys: %v", c.Name(), err)}
 		case !hasCode(err, codeNamespaceExists, codeWriteConflict, codeConflictingOperation):
 			return err
 		}

@@ -140,11 +140,16 @@ func (e *Engine) call(ctx context.Context, what, kind string, run func(context.C
 	return failed(ctx, what, kind, run(limited))
 }
 
-// write is call for what changes something.
+// write is call for what changes something. Once it has begun it goes on when ctx ends: a
+// request that was given up could still be carried out, at any time. So an error of ctx means
+// that nothing was written.
 func (e *Engine) write(ctx context.Context, what, kind string, run func(context.Context) error) error {
-	return e.call(ctx, what, kind, func(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return e.call(context.WithoutCancel(ctx), what, kind, func(ctx context.Context) error {
 		err := run(ctx)
-		if err == nil || errors.Is(err, ErrUnavailable) {
+		if err == nil || !isVerdict(err) && unavailable(err) {
 			e.wrote()
 		}
 		return err
@@ -201,20 +206,25 @@ func (e *Engine) due() bson.E {
 // ours is a condition that documents of other programs do not meet.
 var ours = bson.E{Key: fieldVersion, Value: bson.D{{Key: "$exists", Value: true}}}
 
+// isVerdict tells whether err is an answer of package store.
+func isVerdict(err error) bool {
+	return errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrConflict) ||
+		errors.Is(err, store.ErrInvalid)
+}
+
 // failed tells what was tried when err was met; the errors of package store and of the
 // caller's context stay as they are. It never names an id: some are secrets.
 func failed(ctx context.Context, what, kind string, err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case isVerdict(err), errors.Is(err, ErrClosed):
+		return err
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrExists), errors.Is(err, store.ErrConflict),
-		errors.Is(err, store.ErrInvalid), errors.Is(err, ErrClosed):
-		return err
 	case unavailable(err):
 		// Not wrapped: the deadline that has passed is none of the caller's.
-		return fmt.Errorf("%s %s: %w: %v", what, kind, ErrUnavailable, err)
+		return fmt.Errorf("%s %s: %w: %v", what, kind, ErrUnavailable, withoutQuotes(err))
 	}
-	return fmt.Errorf("%s %s: %w", what, kind, err)
+	return fmt.Errorf("%s %s: %w", what, kind, withoutQuotes(err))
 }

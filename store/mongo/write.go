@@ -352,39 +352,43 @@ func (e *Engine) Sweep(ctx context.Context) (int, error) {
 		if !isCollectionName(name) {
 			continue
 		}
-		for swept := sweepBatch; err == nil && swept == sweepBatch; total += swept {
-			swept = 0
-			err = e.call(ctx, "sweep", name, func(ctx context.Context) (err error) {
-				swept, err = e.sweep(ctx, e.db.Collection(name))
+		for more := true; more; {
+			swept := 0
+			err := e.call(ctx, "sweep", name, func(ctx context.Context) (err error) {
+				swept, more, err = e.sweep(ctx, e.db.Collection(name))
 				return err
 			})
+			total += swept
+			if err != nil {
+				return total, err
+			}
 		}
 	}
 	return total, err
 }
 
-func (e *Engine) sweep(ctx context.Context, c *mongo.Collection) (int, error) {
+// sweep removes one batch, and tells whether there may be another. Of what it finds,
+// somebody else may remove some.
+func (e *Engine) sweep(ctx context.Context, c *mongo.Collection) (swept int, more bool, err error) {
 	due := bson.D{e.due()}
-	cursor, err := c.Find(ctx, due, options.Find().SetProjection(bson.D{{Key: fieldID, Value: 1}}).SetLimit(sweepBatch).SetBatchSize(sweepBatch))
+	o := options.Find().SetProjection(bson.D{{Key: fieldID, Value: 1}}).SetLimit(sweepBatch).SetBatchSize(sweepBatch)
+	cursor, err := c.Find(ctx, due, o)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	var found []struct {
 		ID bson.RawValue `bson:"_id"`
 	}
 	if err := cursor.All(ctx, &found); err != nil || len(found) == 0 {
-		return 0, err
+		return 0, false, err
 	}
 	ids := make(bson.A, len(found))
 	for i := range found {
 		ids[i] = found[i].ID
 	}
 	result, err := c.DeleteMany(ctx, append(due, bson.E{Key: fieldID, Value: bson.D{{Key: "$in", Value: ids}}}))
-	if result == nil {
-		return 0, err
+	if err != nil {
+		return 0, false, err
 	}
-	if err == nil && len(found) == sweepBatch {
-		return sweepBatch, nil
-	}
-	return int(result.DeletedCount), err
+	return int(result.DeletedCount), len(found) == sweepBatch, nil
 }
