@@ -208,9 +208,26 @@ func (t *Tickets) Spend(ctx context.Context, ticket Ticket) error {
 	return err
 }
 
-// SpentElsewhere takes note of a ticket that another node has spent.
+// ticketID is the length of the id of a ticket.
+const ticketID = 22
+
+// maxHeard is how many tickets are remembered at the most of which others say that they were
+// spent, in some three minutes: whoever can write to the bus could fill our memory.
+const maxHeard = 1 << 18
+
+// SpentElsewhere takes note of a ticket that another node has spent. If there are too many, one
+// may be handed out once more; it opens nothing.
 func (t *Tickets) SpentElsewhere(id string) {
-	t.spendHere(Ticket{ID: id, Expires: t.now().Add(t.life).UnixMilli()})
+	if len(id) != ticketID {
+		return
+	}
+	now := t.now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sweepLocked(now.UnixMilli())
+	if _, known := t.here[id]; !known && len(t.here) < maxHeard {
+		t.here[id] = now.Add(t.life).UnixMilli()
+	}
 }
 
 // IsSpent tells whether a ticket was spent, as far as this node knows; if it may not have
@@ -232,18 +249,23 @@ func (t *Tickets) IsSpent(ctx context.Context, ticket Ticket, heard bool) bool {
 func (t *Tickets) spendHere(ticket Ticket) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	now := t.now().UnixMilli()
-	if now-t.swept > TicketLife.Milliseconds() {
-		t.swept = now
-		for id, expires := range t.here {
-			if expires+(Leeway+TicketLife).Milliseconds() <= now {
-				delete(t.here, id)
-			}
-		}
-	}
+	t.sweepLocked(t.now().UnixMilli())
 	if _, spent := t.here[ticket.ID]; spent {
 		return false
 	}
 	t.here[ticket.ID] = ticket.Expires
 	return true
+}
+
+// sweepLocked forgets, once in a while, the tickets that have expired.
+func (t *Tickets) sweepLocked(now int64) {
+	if now-t.swept <= TicketLife.Milliseconds() {
+		return
+	}
+	t.swept = now
+	for id, expires := range t.here {
+		if expires+(Leeway+TicketLife).Milliseconds() <= now {
+			delete(t.here, id)
+		}
+	}
 }
