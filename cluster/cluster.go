@@ -77,8 +77,12 @@ func beats(engine store.Engine) *store.Collection[beat] {
 	})
 }
 
-// fresh tells whether a node may live, by the time in its document.
-func (b beat) fresh(now time.Time) bool { return now.Sub(b.At) < life+token.Leeway }
+// fresh tells whether a node may live, by the time in its document. One that is far ahead of
+// us is not believed: when it has died, nobody could start with other settings until then.
+func (b beat) fresh(now time.Time) bool {
+	age := now.Sub(b.At)
+	return age < life+token.Leeway && age > -kept
+}
 
 // Node is this process among those on the store. It is safe for concurrent use.
 type Node struct {
