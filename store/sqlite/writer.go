@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 
@@ -18,7 +19,7 @@ const maxBatch = 256
 // write is one change on its way to the writer's goroutine.
 type write struct {
 	ctx  context.Context
-	run  func(*conn) error // inside a savepoint of its own
+	run  func(*conn) error // may run a second time, when what the first has done is undone
 	done chan error        // holds one answer
 	// state is waiting until the writer starts it or the caller gives it up,
 	// whoever is first. Once it is started the caller stays to the end, so that
@@ -66,6 +67,9 @@ func (e *Engine) runWriter() {
 			if !ok {
 				return
 			}
+			// A write that others are about to keep company is not committed without them: who is
+			// ready to run runs first. On an idle machine there is nobody, and nothing waits.
+			runtime.Gosched()
 			batch = e.gather(append(batch[:0], w))
 			e.commit(batch)
 			clear(batch) // keeps no document in memory
@@ -75,8 +79,8 @@ func (e *Engine) runWriter() {
 	}
 }
 
-// gather adds the writes that have come while the last batch was committed. It
-// waits for none: the sync of the disk is what gives company the time to come.
+// gather adds the writes that have come meanwhile. It waits for none: the sync of the
+// disk is what gives company the time to come.
 func (e *Engine) gather(batch []*write) []*write {
 	for len(batch) < maxBatch {
 		select {
@@ -129,7 +133,48 @@ func (e *Engine) transact(batch []*write, results []error) (changed int, err err
 		return 0, err
 	}
 	for i, w := range batch {
-		if results[i] = w.ctx.Err(); results[i] != nil || !w.state.CompareAndSwap(waiting, started) {
+		if results[i] = w.ctx.Err(); results[i] == nil && !w.state.CompareAndSwap(waiting, started) {
+			results[i] = context.Canceled // the caller has given it up; nobody listens
+		}
+	}
+	// Most writes succeed, and a savepoint has SQLite copy each page before it is changed.
+	// So the batch is tried without; when one of it fails, all begins anew with one for each.
+	changed, failure := c.runAll(batch, results)
+	if failure != nil {
+		if err := c.exec("ROLLBACK"); err != nil {
+			// SQLite has rolled back everything, because the disk is full for example.
+			return 0, fmt.Errorf("%w (%w)", failure, err)
+		}
+		if err := c.exec("BEGIN IMMEDIATE"); err != nil {
+			return 0, err
+		}
+		if changed, err = c.runEach(batch, results); err != nil {
+			return 0, err
+		}
+	}
+	return changed, c.exec("COMMIT")
+}
+
+// runAll executes the writes of a batch that have no result yet, up to the first that
+// fails, whose error it returns: then all of them have to be rolled back.
+func (c *conn) runAll(batch []*write, results []error) (changed int, err error) {
+	for i, w := range batch {
+		if results[i] != nil {
+			continue
+		}
+		if err := protect(w.run, c); err != nil {
+			return 0, err
+		}
+		changed++
+	}
+	return changed, nil
+}
+
+// runEach executes the writes of a batch that have no result yet, each in a savepoint
+// of its own, so that one can fail without the others.
+func (c *conn) runEach(batch []*write, results []error) (changed int, err error) {
+	for i, w := range batch {
+		if results[i] != nil {
 			continue
 		}
 		if err := c.exec("SAVEPOINT one"); err != nil {
@@ -138,14 +183,13 @@ func (e *Engine) transact(batch []*write, results []error) (changed int, err err
 		if results[i] = protect(w.run, c); results[i] == nil {
 			changed++
 		} else if err := c.exec("ROLLBACK TO one"); err != nil {
-			// SQLite has rolled back everything, because the disk is full for example.
-			return 0, fmt.Errorf("%w (%w)", results[i], err)
+			return 0, fmt.Errorf("%w (%w)", results[i], err) // as above
 		}
 		if err := c.exec("RELEASE one"); err != nil {
 			return 0, err
 		}
 	}
-	return changed, c.exec("COMMIT")
+	return changed, nil
 }
 
 // protect makes an error of a panic, which would end the writer and with it the server.
