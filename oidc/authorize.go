@@ -413,7 +413,7 @@ func (p *Provider) issue(ctx context.Context, r *request, who *Person, subject s
 	if err := p.logouts.joins(ctx, r.client, g); err != nil {
 		return nil, err
 	}
-	if _, err := p.grants.Insert(ctx, g.ID, *g); err != nil {
+	if err := p.writeAndKeep(ctx, *g); err != nil {
 		return nil, err
 	}
 	if r.hasType("token") {

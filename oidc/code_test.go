@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"login-server/store"
 )
 
 func TestCodeFlow(t *testing.T) {
@@ -63,6 +65,49 @@ func TestCodeTwiceAtOnce(t *testing.T) {
 	}
 	if got := h.call(PathIntrospect, "app:"+secret, form("token", won[0])); got.JSON["active"] != false {
 		t.Errorf("the token of a code that was used twice: %s", got.Body)
+	}
+}
+
+// What memory has of a grant may be older than what another process has written.
+func TestCodeOlderInMemory(t *testing.T) {
+	h := newHouse(t, webClient)
+	elsewhere := store.NewCollection(h.engine, "grant", grant.index)
+	change := func(code string, change func(*grant)) string {
+		t.Helper()
+		id, _ := grantOf(code)
+		if _, err := elsewhere.Update(t.Context(), id, func(g *grant) error { change(g); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	stored := func(id string) grant {
+		t.Helper()
+		item, err := elsewhere.Get(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return item.Value
+	}
+	ada := h.person("ada")
+
+	used := h.answered(ask("app"), ada).Get("code")
+	id := change(used, func(g *grant) { g.Code.Used = true })
+	h.redeem("app:"+secret, used).want(t, 400, "invalid_grant")
+	if !stored(id).Revoked {
+		t.Error("a code that was used elsewhere before has not ended the grant")
+	}
+
+	ended := h.answered(ask("app"), ada).Get("code")
+	change(ended, func(g *grant) { g.Revoked = true })
+	h.redeem("app:"+secret, ended).want(t, 400, "invalid_grant")
+
+	good := h.answered(ask("app"), ada).Get("code")
+	id = change(good, func(g *grant) { g.deny(denied{ID: "x", Issued: start, Expires: start.Add(time.Hour)}) })
+	// The proof is good once, and is not asked for again when the grant is read again.
+	h.proving(PathToken, "app:"+secret, form("grant_type", grantCode, "code", good, "redirect_uri", "https://app.example.org/cb", "code_verifier", verifier),
+		h.prover(0).token()).want(t, 200, "")
+	if g := stored(id); g.Revoked || !g.denies("x", start.Unix()) || !g.Code.Used {
+		t.Errorf("what was written elsewhere is lost: %+v", g)
 	}
 }
 

@@ -220,9 +220,38 @@ func (p *Provider) refreshNumber(g *grant, token string) (int, bool) {
 // errGone: there is no such grant, or nothing can be done with it any more.
 var errGone = errors.New("the grant has ended")
 
+// clone is a copy to change: what memory keeps is shared by all who read it.
+func (g grant) clone() grant {
+	if g.Code != nil {
+		code := *g.Code
+		g.Code = &code
+	}
+	if g.Refresh != nil {
+		refresh := *g.Refresh
+		refresh.Since = slices.Clone(refresh.Since)
+		g.Refresh = &refresh
+	}
+	g.Access, g.Denied = slices.Clone(g.Access), slices.Clone(g.Denied)
+	return g
+}
+
+// remembered returns a grant from memory if it was made or used lately.
+func (p *Provider) remembered(ctx context.Context, id string) (store.Item[grant], error) {
+	return p.cache.Get(ctx, id, p.grants.Get)
+}
+
+// writeAndKeep writes a new grant that is asked for again in a moment, with its code: it stays
+// in memory, unless somebody changes it in the very moment in which it is written.
+func (p *Provider) writeAndKeep(ctx context.Context, g grant) error {
+	_, err := p.cache.Get(ctx, g.ID, func(ctx context.Context, id string) (store.Item[grant], error) {
+		return p.grants.Insert(ctx, id, g)
+	})
+	return err
+}
+
 // grantByID returns a grant that is in force, from memory if it was used lately.
 func (p *Provider) grantByID(ctx context.Context, id string) (grant, error) {
-	item, err := p.cache.Get(ctx, id, p.grants.Get)
+	item, err := p.remembered(ctx, id)
 	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrInvalid) {
 		return grant{}, errGone
 	}

@@ -62,56 +62,59 @@ func (p *Provider) redeemCode(ctx context.Context, c *Client, r *http.Request, f
 		return nil, unknown
 	}
 	// The same error for all that could be wrong with a code: a client that does not own it
-	// learns nothing.
-	item, err := p.grants.Get(ctx, id)
-	if err != nil {
-		return nil, grantError(err, unknown)
-	}
-	g, now := item.Value, p.o.Clock.Now()
-	switch {
-	case g.Code == nil || !sameHash(g.Code.Hash, given) || g.Client != c.ClientID:
-		return nil, unknown
-	case g.Code.Used:
-		// Somebody has it twice (RFC 6749, 10.5): what the first use has given is void.
-		if !g.Revoked {
-			if err := p.revoke(ctx, id); err != nil {
-				return nil, err
-			}
+	// learns nothing. What memory has of the grant may be old; it is written over the
+	// version that it has, so that whoever relies on it in vain comes here again.
+	thumbprint, proven := "", false
+	for read := p.remembered; ; read = p.grants.Get {
+		item, err := read(ctx, id)
+		if err != nil {
+			return nil, grantError(err, unknown)
 		}
-		return nil, unknown
-	case !now.Before(g.Code.Expires):
-		return nil, unknown
-	case form.Get("redirect_uri") != g.Code.RedirectURI:
-		return nil, invalidGrant("The redirect_uri is not that of the authorization request.")
-	}
-	if err := checkVerifier(g.Code.Challenge, form.Get("code_verifier")); err != nil {
-		return nil, err
-	}
-	if err := p.inForce(ctx, g); err != nil {
-		return nil, goneOr(err, unknown)
-	}
-	resources, err := narrowed(g.Resources, form["resource"])
-	if err != nil {
-		return nil, err
-	}
-	thumbprint, err := p.proofOf(ctx, r, c, g.KeyThumbprint, "")
-	if err != nil {
-		return nil, err
-	}
-	g.KeyThumbprint = thumbprint
-	g.Code.Used = true
-	if c.allows(grantRefresh) {
-		g.Refresh = &refresh{Seed: random(), Since: []time.Time{now}}
-	}
-	answer, err := p.answerTokens(ctx, c, &g, g.Scope, resources, p.replacing(ctx, item.Version, &g))
-	if isConflict(err) {
-		// Of two at once one has won: the other is the second use of the code.
-		if err := p.revoke(ctx, id); err != nil {
+		g, now := item.Value.clone(), p.o.Clock.Now()
+		switch {
+		case g.Code == nil || !sameHash(g.Code.Hash, given) || g.Client != c.ClientID:
+			return nil, unknown
+		case g.Code.Used:
+			// Somebody has it twice (RFC 6749, 10.5): what the first use has given is void. Of two
+			// at once one has won, and the other is the second.
+			if !g.Revoked {
+				if err := p.revoke(ctx, id); err != nil {
+					return nil, err
+				}
+			}
+			return nil, unknown
+		case !now.Before(g.Code.Expires):
+			return nil, unknown
+		case form.Get("redirect_uri") != g.Code.RedirectURI:
+			return nil, invalidGrant("The redirect_uri is not that of the authorization request.")
+		}
+		if err := checkVerifier(g.Code.Challenge, form.Get("code_verifier")); err != nil {
 			return nil, err
 		}
-		return nil, unknown
+		if err := p.inForce(ctx, g); err != nil {
+			return nil, goneOr(err, unknown)
+		}
+		resources, err := narrowed(g.Resources, form["resource"])
+		if err != nil {
+			return nil, err
+		}
+		// A proof is good once: whoever comes here again has shown theirs.
+		if !proven {
+			if thumbprint, err = p.proofOf(ctx, r, c, g.KeyThumbprint, ""); err != nil {
+				return nil, err
+			}
+			proven = true
+		}
+		g.KeyThumbprint = thumbprint
+		g.Code.Used = true
+		if c.allows(grantRefresh) {
+			g.Refresh = &refresh{Seed: random(), Since: []time.Time{now}}
+		}
+		answer, err := p.answerTokens(ctx, c, &g, g.Scope, resources, p.replacing(ctx, item.Version, &g))
+		if !isConflict(err) {
+			return answer, err
+		}
 	}
-	return answer, err
 }
 
 // narrowed are the resources of one access token: those of the grant, or those of them
