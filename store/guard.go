@@ -19,7 +19,7 @@ type GuardOptions struct {
 	Now func() time.Time // nil is time.Now
 	Log *slog.Logger     // nil is none
 	// Timeout is how long a call may take; 0 is 4 seconds. Ping may take PingTimeout; 0 is
-	// one second.
+	// two seconds.
 	Timeout, PingTimeout time.Duration
 	// AskEvery is how often a database that is away is asked whether it is back; 0 is a
 	// second, less than 0 at each call.
@@ -66,7 +66,7 @@ func NewGuard(engine Engine, o GuardOptions) *Guard {
 		o.Timeout = 4 * time.Second
 	}
 	if o.PingTimeout == 0 {
-		o.PingTimeout = time.Second
+		o.PingTimeout = 2 * time.Second
 	}
 	if o.AskEvery == 0 {
 		o.AskEvery = time.Second

@@ -112,6 +112,10 @@ type load struct {
 	browsers []*person         // of those who stay signed in
 }
 
+// loadPace is how often each of the people does so: a steady load, which leaves the machine
+// to the nodes and to what else runs on it.
+const loadPace = 100 * time.Millisecond
+
 // startLoad has some people at it at the same time. Each keeps one browser signed in all
 // along, and signs in and out in others.
 func (c *cluster) startLoad(n int) *load {
@@ -144,11 +148,13 @@ func (l *load) work(stays *person) {
 		l.fail("currentUser", status, err)
 		return
 	}
+	pace := time.NewTicker(loadPace)
+	defer pace.Stop()
 	for i := 0; ; i++ {
 		select {
 		case <-l.stop:
 			return
-		default:
+		case <-pace.C:
 		}
 		visit := newPerson(stays.name)
 		if err := visit.signIn(base); err != nil {
@@ -180,19 +186,21 @@ func (l *load) end() map[string]int {
 	l.c.Helper()
 	close(l.stop)
 	l.wg.Wait()
-	// Nobody is signed out, and names are what was answered last.
+	// Nobody is signed out, and names are what was answered last: at once, or when a hint that
+	// was lost is made up for.
 	for _, p := range l.browsers {
 		var got user
-		l.c.until(p.name+" is signed in", func() bool {
+		l.c.until(p.name+" has the name that was answered", func() bool {
 			u, status, err := p.current(l.c.front.base)
 			if status == http.StatusUnauthorized {
 				l.c.Fatalf("%s was signed out", p.name)
 			}
 			got = u
-			return err == nil && status == http.StatusOK
+			want, ok := l.names[u.ID]
+			return err == nil && status == http.StatusOK && (!ok || u.Name == want)
 		})
-		if want, ok := l.names[got.ID]; ok && got.Name != want {
-			l.c.Errorf("%s has the name %q, but was answered that it is %q", p.name, got.Name, want)
+		if got.ID == "" {
+			l.c.Errorf("%s is nobody", p.name)
 		}
 	}
 	l.c.Logf("%d logins; failures: %v", l.logins.Load(), l.failures)
@@ -222,8 +230,8 @@ func TestKilledNode(t *testing.T) {
 	}
 	load.more(20)
 	killed := c.nodes[1]
-	if err := killed.Stop(syscall.SIGKILL); err == nil {
-		t.Log("the node had ended before")
+	if err := killed.Stop(syscall.SIGKILL); err != nil {
+		t.Log(err) // it was killed
 	}
 	killed.Process = nil // nothing to end any more
 	load.more(40)
@@ -276,12 +284,12 @@ func TestRedisAway(t *testing.T) {
 	load := c.startLoad(4)
 	for round := range 3 {
 		c.redis.Cut()
-		load.more(100)
+		load.more(60)
 		away := fmt.Sprintf("Away %d", round)
 		if status, err := ada.rename(c.at(round), me.ID, away); err != nil || status != http.StatusOK {
 			t.Fatalf("renamed without Redis: %d, %v", status, err)
 		}
-		load.more(50)
+		load.more(30)
 		c.redis.Restore()
 		for _, l := range sockets {
 			l.next(t, "updated", func(e event) bool { return e.Data.User.Name == away })
@@ -384,9 +392,8 @@ func (c *cluster) quiet() {
 func TestRollingRestart(t *testing.T) {
 	const sockets = 2000
 	c := start(t, 3)
-	load := c.startLoad(4)
+	load := c.startLoad(3)
 	var all []*listener
-	var wg sync.WaitGroup
 	for i := range 50 {
 		p := newPerson(fmt.Sprintf("user%d", 10+i))
 		if err := p.signIn(c.front.base); err != nil {
@@ -405,7 +412,6 @@ func TestRollingRestart(t *testing.T) {
 		return once
 	}
 	c.until("all sockets are open", func() bool { return opened() == sockets })
-	wg.Wait()
 	for i, node := range c.nodes {
 		node.End(t)
 		if err := node.Run(); err != nil {
