@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -95,20 +94,6 @@ func (s *RedisServer) Restart() {
 	}
 }
 
-// Freeze stops the server from answering; connections to it stay open, and new ones
-// can be opened. Thaw lets it go on.
-func (s *RedisServer) Freeze() { s.signal(syscall.SIGSTOP) }
-
-// Thaw ends a Freeze.
-func (s *RedisServer) Thaw() { s.signal(syscall.SIGCONT) }
-
-func (s *RedisServer) signal(sig syscall.Signal) {
-	s.t.Helper()
-	if err := syscall.Kill(s.pid, sig); err != nil {
-		s.t.Fatalf("redis-server, process %d: %v", s.pid, err)
-	}
-}
-
 // startRedis starts a server at a free port.
 func startRedis(program, dir string) (*RedisServer, error) {
 	var err error
@@ -171,7 +156,7 @@ func (s *RedisServer) await() error {
 		if err == nil || time.Now().After(deadline) {
 			return err
 		}
-		if syscall.Kill(s.pid, 0) != nil {
+		if ended(s.pid) {
 			return fmt.Errorf("it has ended (%w)", err)
 		}
 		time.Sleep(5 * time.Millisecond) // it is asked again
