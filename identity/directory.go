@@ -94,6 +94,9 @@ type Options struct {
 	CacheAge  time.Duration
 }
 
+// Kind is that of the documents that accounts are.
+const Kind = "user"
+
 // NewDirectory returns the directory of the accounts in engine.
 func NewDirectory(engine store.Engine, o Options) *Directory {
 	if o.Changed == nil {
@@ -103,7 +106,7 @@ func NewDirectory(engine store.Engine, o Options) *Directory {
 		o.Exposes = func(string) bool { return false }
 	}
 	return &Directory{
-		accounts: store.NewCollection(engine, "user", index),
+		accounts: store.NewCollection(engine, Kind, index),
 		departed: store.NewCollection(engine, "departed user", func(departed) store.Index { return store.Index{} }),
 		cache:    store.NewCache[*kept](o.CacheSize, o.CacheAge, o.Now),
 		baseURL:  o.BaseURL,

@@ -92,6 +92,22 @@ func (e *Engine) prepare(ctx context.Context, c *collection, unique bool) error 
 	})
 }
 
+// Prepare makes the indexes of a kind whose documents have unique keys. Writes do so by
+// themselves, within the time of a call: good where nothing is, or only what was written
+// here. Over what another program has left in a collection it takes longer, millions of
+// documents some minutes; Prepare waits for that, as long as ctx lasts.
+func (e *Engine) Prepare(ctx context.Context, kind string) error {
+	if err := checkKeys(kind); err != nil {
+		return err
+	}
+	e.calls.RLock()
+	defer e.calls.RUnlock()
+	if e.closed.Load() {
+		return ErrClosed
+	}
+	return failed(ctx, "make indexes of", kind, e.prepare(ctx, e.collection(kind), true))
+}
+
 // createIndexes does nothing for indexes that are there.
 func (e *Engine) createIndexes(c *collection, models []mongo.IndexModel) error {
 	ctx, cancel := context.WithTimeout(e.background, indexTimeout)
