@@ -93,6 +93,9 @@ func (s *Server) newMetrics() metrics {
 	if bus, ok := s.Bus.(*events.RedisBus); ok {
 		registry.MustRegister(busNumbers{bus})
 	}
+	if s.Nodes != nil {
+		registry.MustRegister(gauge("nodes", "Nodes that live on this store, this one included, as of its last look.", func() float64 { return float64(s.Nodes()) }))
+	}
 	if shared := s.limits.shared; shared != nil {
 		registry.MustRegister(gauge("limits_in_memory", "1 while each node counts rate limits for itself, because Redis does not answer.", func() float64 {
 			return number(shared.inMemory())

@@ -41,11 +41,11 @@ type sharedCounts struct {
 	next    time.Time // when to probe again
 }
 
-// newSharedCounts returns counts whose keys begin with the name of the installation, and
-// for which a request waits no longer than patience. If Redis does not answer yet, that is a
+// newSharedCounts returns counts whose keys begin with name, which other installations on
+// the same Redis do not have, and for which a request waits no longer than patience. If Redis does not answer yet, that is a
 // line in the log.
-func newSharedCounts(client redis.UniversalClient, installation string, patience time.Duration, log *slog.Logger) *sharedCounts {
-	s := &sharedCounts{client: client, prefix: "login-server:" + installation, patience: patience, log: log, probing: true}
+func newSharedCounts(client redis.UniversalClient, name string, patience time.Duration, log *slog.Logger) *sharedCounts {
+	s := &sharedCounts{client: client, prefix: name, patience: patience, log: log, probing: true}
 	ctx, cancel := context.WithTimeout(context.Background(), redisFirst)
 	defer cancel()
 	_ = client.Ping(ctx).Err() // for the connection; what comes of it the probe says

@@ -71,7 +71,7 @@ func newCountingNodeWith(t testing.TB, url, installation string, patience time.D
 	t.Helper()
 	n := &countingNode{t: t}
 	cfg := &config.Config{RateLimitWindow: time.Hour, RateLimitMax: allowance, SessionSecrets: []string{"a secret of these tests"}}
-	n.limits = newLimits(cfg, newSharedCounts(redisClient(t, url), installation, patience, slog.New(slog.NewTextHandler(n, nil))))
+	n.limits = newLimits(cfg, newSharedCounts(redisClient(t, url), "login-server:"+installation, patience, slog.New(slog.NewTextHandler(n, nil))))
 	return n
 }
 
@@ -359,7 +359,7 @@ func TestServerWithRedis(t *testing.T) {
 	client := redisClient(t, redis.URL())
 	bus := events.NewRedisBus(client, events.RedisOptions{Channel: "c"})
 	defer bus.Close()
-	server := openAPIServer(t, func(d *Deps) { d.Redis, d.Bus = client, bus })
+	server := openAPIServer(t, func(d *Deps) { d.Redis, d.RedisName, d.Bus = client, "login-server:here", bus })
 	metrics := func() string {
 		w := httptest.NewRecorder()
 		server.Metrics().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
@@ -376,7 +376,7 @@ func TestServerWithRedis(t *testing.T) {
 		}
 	}
 	shows("login_server_bus_connected 1", "login_server_limits_in_memory 0")
-	pattern := "login-server:" + server.Sessions.CookieName() + ":address:*"
+	pattern := "login-server:here:address:*"
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		_ = server.limits.credentials(t.Context(), "192.0.2.2", "local", "ada") // a busy machine may need several
 		keys, err := client.Keys(t.Context(), pattern).Result()

@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -50,9 +51,13 @@ type Deps struct {
 	// Heard tells whether Bus brings what other nodes say at this moment; nil: no other
 	// process serves with this store.
 	Heard func() bool
-	// Redis counts the rate limits of all nodes, as a client of events.OpenRedis; nil: each
-	// node counts its own.
-	Redis redis.UniversalClient
+	// Nodes is how many processes serve with this store, as far as this one knows; nil: it is
+	// the only one.
+	Nodes func() int
+	// Redis counts the rate limits of all nodes, as a client of events.OpenRedis, below the
+	// name that is this installation's there; nil: each node counts its own.
+	Redis     redis.UniversalClient
+	RedisName string
 	// Logouts are told of ends of sessions by Sessions; nil: clients hear of them later.
 	Logouts   *oidc.Logouts
 	Templates *templates.Set
@@ -110,7 +115,10 @@ func New(d Deps) (*Server, error) {
 	}
 	var shared *sharedCounts
 	if d.Redis != nil {
-		shared = newSharedCounts(d.Redis, d.Sessions.CookieName(), redisPatience, d.Log)
+		if d.RedisName == "" {
+			return nil, errors.New("web: Redis is given without the name of the installation there")
+		}
+		shared = newSharedCounts(d.Redis, d.RedisName, redisPatience, d.Log)
 	}
 	s.limits = newLimits(d.Config, shared)
 	s.tokens = newTokenCache(d.Clock.Now, d.Tokens, d.Tickets, d.Heard)

@@ -292,7 +292,7 @@ func (s *server) start() {
 	}
 	running, err := web.New(web.Deps{
 		Config: s.cfg, Store: s.guard, Heard: s.options.heard, Users: s.users, Sessions: s.sessions, Tokens: tokens, Tickets: tickets,
-		Providers: s.providers, Bus: bus, Redis: shared, Logouts: logouts, Templates: pages, Static: files, Clock: s.clock, Log: log, Version: "1.2.3", Dev: s.options.dev,
+		Providers: s.providers, Bus: bus, Redis: shared, RedisName: s.installation, Logouts: logouts, Templates: pages, Static: files, Clock: s.clock, Log: log, Version: "1.2.3", Dev: s.options.dev,
 	})
 	if err != nil {
 		s.t.Fatal(err)

@@ -94,7 +94,7 @@ func (a *app) withKeys(ctx context.Context, do func(*token.Manager) error) error
 			return err
 		}
 		o.Look = true
-		keys, err := token.NewManager(ctx, p.store, o)
+		keys, err := token.NewManager(ctx, p.guard, o)
 		if err != nil {
 			return config.Join(keyProblem(p.cfg, err))
 		}

@@ -51,7 +51,11 @@ Examples:
 // Run implements the command: it serves until ctx ends.
 func (c serveCmd) Run(ctx context.Context, a *app) error {
 	s, err := a.start(ctx, c.Dev)
-	if err != nil {
+	switch {
+	case errors.Is(err, context.Canceled):
+		a.logger("").Info("stopped before it was ready")
+		return nil
+	case err != nil:
 		return err
 	}
 	defer s.close()

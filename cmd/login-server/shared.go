@@ -15,10 +15,15 @@ import (
 	"login-server/cluster"
 	"login-server/config"
 	"login-server/events"
+	"login-server/identity"
+	"login-server/legacy"
 	"login-server/store"
 	"login-server/store/mongo"
 	"login-server/store/sqlite"
 )
+
+// patience is how long a start may take without a word.
+const patience = 3 * time.Second
 
 // database is a store.Engine that notices when another process has written.
 type database interface {
@@ -52,8 +57,9 @@ func databaseProblem(cfg *config.Config, err error) error {
 	return problem(shown(path), "", strings.TrimPrefix(err.Error(), "open database "+path+": "), "restore it from a backup, or write another DATA_DIR")
 }
 
-// installation names what the processes that share a store share in Redis: they hear of
-// each other there, and others that use the same Redis do not.
+// installation is the name, in Redis, of all that the processes on a store share: they hear of
+// each other and count together there, and others that use the same Redis do not. Beside
+// BASE_URL it has the database in it, for copies of an installation that are tried out.
 func installation(cfg *config.Config) string {
 	sum := sha256.Sum256([]byte(cfg.BaseURL.String() + "\x00" + cfg.MongoDatabase))
 	return "login-server:" + hex.EncodeToString(sum[:6])
@@ -112,6 +118,32 @@ func (s *server) join(ctx context.Context) error {
 		return problem("", strings.Join(e.Settings, ", "), e.Text(), e.Remedy())
 	}
 	return databaseProblem(s.cfg, err)
+}
+
+// living is what tells web how many nodes there are. It is nil with the embedded store.
+func (s *server) living() func() int {
+	if s.node == nil {
+		return nil
+	}
+	return s.node.Living
+}
+
+// adopt makes the people of an older server, whose database this may have been, ours before
+// anybody can sign in.
+func (s *server) adopt(ctx context.Context) error {
+	engine, shared := s.store.(*mongo.Engine)
+	if !shared {
+		return nil
+	}
+	slow := time.AfterFunc(patience, func() {
+		s.log.Info("MongoDB makes indexes over the people who are there; with millions of them that takes some minutes")
+	})
+	err := engine.Prepare(ctx, identity.Kind)
+	slow.Stop()
+	if err != nil {
+		return err
+	}
+	return legacy.AdoptInPlace(ctx, s.cfg.MongoURI, s.cfg.MongoDatabase, s.users, s.log)
 }
 
 // clockOff is by how much the clock is off in a build for a test of several nodes

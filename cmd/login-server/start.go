@@ -17,7 +17,6 @@ import (
 
 	"login-server/cluster"
 	"login-server/config"
-	"login-server/legacy"
 	"login-server/oidc"
 	"login-server/providers"
 	"login-server/static"
@@ -54,7 +53,8 @@ type server struct {
 type made struct{ path, what string }
 
 // start checks everything first, then makes what is missing, then opens the rooms.
-// What is wrong comes as one *config.Problems; nothing has been made then.
+// What is wrong comes as one *config.Problems; nothing has been made then. When ctx ends
+// meanwhile nothing is wrong, and the error is context.Canceled.
 func (a *app) start(ctx context.Context, dev bool) (_ *server, err error) {
 	s := &server{app: a, dev: dev, keysMoved: make(chan struct{}, 1)}
 	defer func() {
@@ -66,6 +66,9 @@ func (a *app) start(ctx context.Context, dev bool) (_ *server, err error) {
 		return nil, err
 	}
 	if err := s.open(ctx); err != nil {
+		if errors.Is(err, context.Canceled) {
+			return nil, err
+		}
 		return nil, config.Join(err)
 	}
 	return s, nil
@@ -186,11 +189,8 @@ func (s *server) open(ctx context.Context) error {
 		}
 		return err
 	}
-	if cfg.Shared() {
-		// The people of an older server are ours before anybody can sign in.
-		if err := legacy.AdoptInPlace(ctx, cfg.MongoURI, cfg.MongoDatabase, s.users, s.log); err != nil {
-			return databaseProblem(cfg, err)
-		}
+	if err := s.adopt(ctx); err != nil {
+		return databaseProblem(cfg, err)
 	}
 	if s.tokens, err = s.openTokens(ctx, s.node); err != nil {
 		return keyProblem(cfg, err)
@@ -201,7 +201,7 @@ func (s *server) open(ctx context.Context) error {
 	}
 	s.web, err = web.New(web.Deps{
 		Config: cfg, Store: s.guard, Users: s.users, Sessions: s.sessions, Tokens: s.tokens, Tickets: tickets,
-		Providers: s.providers, Bus: s.bus, Heard: s.otherNodes(), Redis: s.redis, Logouts: s.logouts, Templates: s.pages, Static: s.files, Clock: s.clock, Log: s.log, Version: version, Dev: s.dev,
+		Providers: s.providers, Bus: s.bus, Heard: s.otherNodes(), Nodes: s.living(), Redis: s.redis, RedisName: installation(cfg), Logouts: s.logouts, Templates: s.pages, Static: s.files, Clock: s.clock, Log: s.log, Version: version, Dev: s.dev,
 	})
 	return err
 }

@@ -19,7 +19,7 @@ func (p *program) openTokens(ctx context.Context, node *cluster.Node) (*token.Ma
 	if node != nil {
 		o.Secret = node.Secret
 	}
-	return token.NewManager(ctx, p.store, o)
+	return token.NewManager(ctx, p.guard, o)
 }
 
 // tokenOptions are what the settings say of keys and tokens.
