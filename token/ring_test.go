@@ -585,19 +585,29 @@ func TestTamperedStore(t *testing.T) {
 		key, err := jwk.FromRaw(public)
 		h.must(err)
 		h.must(key.Set(jwk.AlgorithmKey, "EdDSA"))
+		sum, err := key.Thumbprint(crypto.SHA256)
+		h.must(err)
+		kid := base64.RawURLEncoding.EncodeToString(sum)
 		text, err := json.Marshal(key)
 		h.must(err)
-		data, err := json.Marshal(map[string]any{"key": json.RawMessage(text), "expires": start.Add(hour)})
-		h.must(err)
-		// Kids are computed, so that it takes nobody's place.
-		_, err = h.engine.Insert(t.Context(), "key", store.Doc{ID: "a kid that is not its own", Data: data})
-		h.must(err)
+		clear := map[string]any{"key": json.RawMessage(text), "current": true, "expires": start.Add(hour)}
+		for id, value := range map[string]any{
+			kid:                         clear,
+			"a kid that is not its own": map[string]any{"sealed": seal(h.sealer, clear)},
+			"of a stranger":             map[string]any{"sealed": seal(stranger, clear)},
+		} {
+			data, err := json.Marshal(value)
+			h.must(err)
+			_, err = h.engine.Insert(t.Context(), "key", store.Doc{ID: id, Data: data})
+			h.must(err)
+		}
+		h.must(m.Refresh(t.Context()))
 		h.must(m.Refresh(t.Context()))
 		if got := h.jwksOf(m); len(got) != 1 || got[0] != m.KeyID() {
 			t.Errorf("JWKS: %v", got)
 		}
-		if !strings.Contains(h.logged.String(), "cannot be used") {
-			t.Errorf("logged: %s", &h.logged)
+		if n := strings.Count(h.logged.String(), "cannot be used"); n != 3 {
+			t.Errorf("it was said %d times, want once of each: %s", n, &h.logged)
 		}
 	})
 }

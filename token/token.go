@@ -45,8 +45,8 @@ type Options struct {
 	Algorithm string
 	ExpiresIn time.Duration
 
-	// Sealer encrypts the keys that the files do not give, which are kept in the store.
-	// Without one there are none, and there have to be files.
+	// Sealer encrypts the keys that the files do not give, which are kept in the store, and
+	// those that the files gave before. Without one there are none, and there have to be files.
 	Sealer *Sealer
 	// Secret tells with which secret of the Sealer they are sealed: with one that all nodes
 	// know, while SESSION_SECRET is changed node by node. nil is the first one.
@@ -79,7 +79,7 @@ type Manager struct {
 	options    Options
 	log        *slog.Logger
 	algorithms []string
-	retired    *store.Collection[retiredKey]
+	retired    *store.Collection[sealedKey]
 	rings      *store.Collection[ring]
 
 	keys atomic.Pointer[keySet]
@@ -89,6 +89,8 @@ type Manager struct {
 	wrote bool
 	// settled: what has taken the place of other keys has retired them.
 	settled bool
+	// odd are the kids of retired keys in the store that cannot be used, which was said.
+	odd map[string]bool
 	// looked is when an unknown kid has last made us read the keys again.
 	looked time.Time
 }
@@ -151,6 +153,14 @@ type retiredKey struct {
 	Expires time.Time       `json:"expires"`
 }
 
+// sealedKey is a retiredKey as it is kept, under its kid. It is sealed for the same reason as a
+// ringEntry: who can write into the database must not be able to publish a key of their own.
+type sealedKey struct {
+	Sealed string `json:"sealed"`
+	// Expires is for the store, which removes it some time after that.
+	Expires time.Time `json:"expires"`
+}
+
 // NewManager loads the key files, which EnsureKeys has made where they were
 // missing, and the keys in the store. Without files it makes the key that Sign signs with
 // where there is none; of several nodes that do so at once one makes it. Errors about the
@@ -163,8 +173,8 @@ func NewManager(ctx context.Context, engine store.Engine, o Options) (*Manager, 
 		return nil, errors.New("neither key files nor a secret to keep keys in the store")
 	}
 	m := &Manager{
-		options: o, log: o.Log, algorithms: algorithmsOf(o),
-		retired: store.NewCollection(engine, "key", func(k retiredKey) store.Index {
+		options: o, log: o.Log, algorithms: algorithmsOf(o), odd: map[string]bool{},
+		retired: store.NewCollection(engine, "key", func(k sealedKey) store.Index {
 			if k.Expires.IsZero() {
 				return store.Index{}
 			}
@@ -286,6 +296,9 @@ const renewal = time.Hour
 // remember returns the pairs of files that were in use before p, the first to expire
 // first; p is nil if there are no files now.
 func (m *Manager) remember(ctx context.Context, p *key, note noting) ([]*key, error) {
+	if m.options.Sealer == nil {
+		return nil, nil
+	}
 	var retired []*key
 	var ownID string
 	var public []byte
@@ -302,18 +315,23 @@ func (m *Manager) remember(ctx context.Context, p *key, note noting) ([]*key, er
 		if err != nil {
 			return nil, err
 		}
-		own, was, write := p != nil && item.ID == ownID, item.Value, false
+		var is retiredKey
+		secret, broken := m.options.Sealer.open(item.Value.Sealed, &is)
+		own, write := p != nil && item.ID == ownID, false
 		switch {
 		case own && note == noteLoaded:
-			// An older pair may have been put back, or its algorithm been changed.
-			item.Value = retiredKey{Key: public, Current: true}
-			write = !was.Current || !bytes.Equal(public, was.Key)
-		case own && note == noteInUse && !was.Current && was.Expires.Before(leaves.Add(renewal/2)):
-			item.Value.Expires, write = leaves.Add(renewal), true
-		case !own && was.Current && note == noteLoaded:
-			item.Value.Current, item.Value.Expires, write = false, leaves, true
+			// An older pair may have been put back, or its algorithm or the secret been changed.
+			write = broken != nil || secret != m.secret() || !is.Current || !bytes.Equal(public, is.Key)
+			is = retiredKey{Key: public, Current: true}
+		case own && note == noteInUse && !is.Current && is.Expires.Before(leaves.Add(renewal/2)):
+			is.Key, is.Expires, write = public, leaves.Add(renewal), true
+		case !own && is.Current && note == noteLoaded:
+			is.Current, is.Expires, write = false, leaves, true
 		}
 		if write {
+			if item.Value, err = m.sealKey(is); err != nil {
+				return nil, err
+			}
 			_, err := m.retired.Replace(ctx, item)
 			if errors.Is(err, store.ErrNotFound) {
 				continue // it has expired just now
@@ -326,9 +344,12 @@ func (m *Manager) remember(ctx context.Context, p *key, note noting) ([]*key, er
 			known = true
 			continue
 		}
-		k, err := item.Value.load()
-		if err != nil || k.id != item.ID {
-			m.log.Warn("a retired key in the database cannot be used", "kid", item.ID, "err", err)
+		k, err := is.load()
+		if broken != nil || err != nil || k.id != item.ID {
+			if !m.odd[item.ID] {
+				m.odd[item.ID] = true
+				m.log.Warn("a retired key in the database cannot be used", "kid", item.ID, "err", cmp.Or(broken, err))
+			}
 			continue
 		}
 		retired = append(retired, k)
@@ -337,11 +358,21 @@ func (m *Manager) remember(ctx context.Context, p *key, note noting) ([]*key, er
 	if known || p == nil || note != noteLoaded {
 		return retired, nil
 	}
-	_, err := m.retired.Insert(ctx, p.id, retiredKey{Key: public, Current: true})
+	own, err := m.sealKey(retiredKey{Key: public, Current: true})
+	if err != nil {
+		return nil, err
+	}
+	_, err = m.retired.Insert(ctx, p.id, own)
 	if err != nil && !errors.Is(err, store.ErrExists) {
 		return nil, err
 	}
 	return retired, nil
+}
+
+// sealKey is a retired key as it is kept.
+func (m *Manager) sealKey(k retiredKey) (sealedKey, error) {
+	sealed, err := m.options.Sealer.seal(k, m.secret())
+	return sealedKey{Sealed: sealed, Expires: k.Expires}, err
 }
 
 // load makes a key of what is kept. Its kid is computed, not read.

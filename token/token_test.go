@@ -297,7 +297,7 @@ func TestRotate(t *testing.T) {
 	h.wantMode(h.public, 0o644)
 
 	t.Run("a second one keeps both", func(t *testing.T) {
-		h := &house{TB: t, clock: h.clock, engine: h.engine, private: h.private, public: h.public}
+		h := &house{TB: t, clock: h.clock, engine: h.engine, private: h.private, public: h.public, sealer: h.sealer}
 		h.clock.Advance(time.Minute)
 		second := m.KeyID()
 		h.must(token.Rotate(h.private, h.public, ".older", "RS256"))
