@@ -17,7 +17,6 @@ import (
 	"login-server/static"
 	"login-server/store/sqlite"
 	"login-server/templates"
-	"login-server/token"
 )
 
 // configuration checks the three files, as the start of the server does.
@@ -155,10 +154,10 @@ func (e *examination) keys() {
 		e.ok(about, "are in the database, encrypted with SESSION_SECRET, for all nodes")
 		return
 	}
-	info, err := token.CheckKeys(cfg.JWTPrivateKeyPath, cfg.JWTPublicKeyPath, cfg.JWTAlgorithm)
+	info, err := checkKeyFiles(cfg)
 	switch {
 	case err != nil:
-		e.problems(about, keyProblem(cfg, err))
+		e.problems(about, err)
 	case info.Missing:
 		e.info(about, "%s and %s are made when the server starts", shown(cfg.JWTPrivateKeyPath), shown(cfg.JWTPublicKeyPath))
 	default:

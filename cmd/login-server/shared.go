@@ -115,7 +115,8 @@ func (s *server) join(ctx context.Context) error {
 		Bus: bus, Version: version, SecretMoved: s.keysDue, Clock: s.clock, Log: s.log,
 	})
 	if e, ok := errors.AsType[*cluster.MismatchError](err); ok {
-		return problem("", strings.Join(e.Settings, ", "), e.Text(), e.Remedy())
+		settings := strings.Join(e.Settings, " and ")
+		return problem("", settings, strings.TrimPrefix(e.Text(), settings+" "), e.Remedy())
 	}
 	return databaseProblem(s.cfg, err)
 }

@@ -70,7 +70,7 @@ func TestBesideNodes(t *testing.T) {
 	}
 
 	other := begin(t, site(t), env) // at a port, and with a BASE_URL, of its own
-	other.waitFor("BASE_URL is not that of the nodes on this database, which are at " + first.url)
+	other.waitFor("  BASE_URL: is not that of the nodes on this database, which are at " + first.url)
 	other.end(1)
 
 	port := testprogram.FreePort(t, "localhost")

@@ -109,8 +109,8 @@ func (s *server) prepare(ctx context.Context) error {
 		problems = append(problems, err)
 	}
 	if cfg.JWTPrivateKeyPath != "" {
-		_, err = token.CheckKeys(cfg.JWTPrivateKeyPath, cfg.JWTPublicKeyPath, cfg.JWTAlgorithm)
-		problems = append(problems, keyProblem(cfg, err))
+		_, err = checkKeyFiles(cfg)
+		problems = append(problems, err)
 	}
 	if !complained(problems[0], "DATA_DIR") {
 		_, err = readSecret(cfg)
@@ -301,6 +301,17 @@ func portProblem(field, value string, err error) error {
 		return problem("", field, value+" is only for the system's own services", "write a port from 1024 on, or allow it (setcap cap_net_bind_service=+ep on this program)")
 	}
 	return problem("", field, value+" cannot be used ("+err.Error()+")", "write another one")
+}
+
+// checkKeyFiles looks at the pair that is to be in files. Only a server by itself makes one:
+// of several nodes each would make another, and sign what no other verifies.
+func checkKeyFiles(cfg *config.Config) (token.KeyInfo, error) {
+	info, err := token.CheckKeys(cfg.JWTPrivateKeyPath, cfg.JWTPublicKeyPath, cfg.JWTAlgorithm)
+	if err == nil && info.Missing && cfg.Shared() {
+		return info, problem("", "JWT_PRIVATE_KEY_PATH", config.Quote(shown(cfg.JWTPrivateKeyPath))+" does not exist, and each node would make a pair of its own",
+			"give all nodes the same two files, or set this and JWT_PUBLIC_KEY_PATH to nothing: the pair is then in the database")
+	}
+	return info, keyProblem(cfg, err)
 }
 
 // keyProblem says what is wrong with the key files in the form of all problems.
