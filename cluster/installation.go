@@ -34,6 +34,15 @@ func installations(engine store.Engine) *store.Collection[installation] {
 	return store.NewCollection(engine, "installation", func(installation) store.Index { return store.Index{} })
 }
 
+// Founded tells whether there is an installation on a store: a node was here, with some secret.
+func Founded(ctx context.Context, engine store.Engine) (bool, error) {
+	_, err := installations(engine).Get(ctx, theInstallation)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // secretID tells one secret from another. It opens nothing: who has it can only try secrets,
 // one by one, as with anything that was sealed.
 func secretID(salt []byte, secret string) string {

@@ -121,6 +121,20 @@ func (s *server) join(ctx context.Context) error {
 	return databaseProblem(s.cfg, err)
 }
 
+// newcomer refuses a server that has just made up its secret where an installation has been at
+// work with another: were it the first to start, it would take the place of all others.
+func (s *server) newcomer(ctx context.Context) error {
+	if !s.cfg.Shared() {
+		return nil
+	}
+	founded, err := cluster.Founded(ctx, s.store)
+	if err != nil || !founded {
+		return databaseProblem(s.cfg, err)
+	}
+	return problem("", "SESSION_SECRET", "is missing, and what is in the database was encrypted with one",
+		"copy it from the other nodes, or from session.secret where this server has run; if it is lost, write a new one: everybody has to sign in again")
+}
+
 // living is what tells web how many nodes there are. It is nil with the embedded store.
 func (s *server) living() func() int {
 	if s.node == nil {

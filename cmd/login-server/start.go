@@ -183,7 +183,13 @@ func (s *server) open(ctx context.Context) error {
 	if s.program, err = openProgram(ctx, cfg, s.log, upstream{sealer, s.providers.Exposes}); err != nil {
 		return databaseProblem(cfg, err)
 	}
-	if err := s.join(ctx); err != nil {
+	if newSecret {
+		err = s.newcomer(ctx)
+	}
+	if err == nil {
+		err = s.join(ctx)
+	}
+	if err != nil {
 		if newSecret {
 			_ = os.Remove(secretPath(cfg)) // the others have theirs
 		}
