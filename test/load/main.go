@@ -5,14 +5,16 @@
 //	go run ./test/load                 everything, about five minutes
 //	go run ./test/load -only http,start
 //	go run ./test/load -seconds 5 -json
+//	go run ./test/load drive -help      a load on servers that run already
 //
-// It builds the server, starts it with a folder of its own on a free port, and
+// Without drive it builds the server, starts it with a folder of its own on a free port, and
 // needs nothing else. The machine is shared by the server and by what drives it, so
 // absolute numbers say little; ratios of one run do.
 package main
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -82,6 +84,13 @@ var parts = []struct {
 func main() {
 	if os.Getenv("LOAD_BARE_PORT") != "" {
 		serveBare(os.Getenv("LOAD_BARE_PORT"))
+		return
+	}
+	if len(os.Args) > 1 && os.Args[1] == "drive" {
+		if err := driveCommand(os.Args[2:], os.Stdout); err != nil && !errors.Is(err, flag.ErrHelp) {
+			fmt.Fprintln(os.Stderr, "load:", err)
+			os.Exit(1)
+		}
 		return
 	}
 	only := flag.String("only", "", "parts to run, comma-separated: http, sign, login, start, fan, memory, openid")
