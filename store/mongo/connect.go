@@ -9,11 +9,13 @@ import (
 	"strings"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
-// MinVersion is the oldest version of MongoDB that the driver talks to.
-const MinVersion = "4.4"
+// MinVersion is the oldest version of MongoDB that will do: the driver talks to 4.4, and
+// the command hello came a little later.
+const MinVersion = "4.4.2"
 
 // StartError tells an operator why a database cannot be used. It never has the password in it.
 type StartError struct {
@@ -43,12 +45,12 @@ type connection struct {
 }
 
 // connect makes a client, which connects when it is first asked for something.
-func connect(uri, database string) (*connection, error) {
+func connect(uri, database string, monitor *event.CommandMonitor) (*connection, error) {
 	c := &connection{database: database}
 	if database == "" || len(database) > 63 || strings.ContainsAny(database, "/\\. \"$*<>:|?\x00") {
 		return nil, c.refuse("that cannot be the name of a database", "write up to 63 letters, digits, - and _", nil)
 	}
-	o := clientOptions(uri)
+	o := clientOptions(uri).SetMonitor(monitor)
 	if err := o.Validate(); err != nil {
 		return nil, c.misread(uri, err)
 	}
@@ -85,6 +87,8 @@ type server struct {
 	Msg      string `bson:"msg"`
 	Writable bool   `bson:"isWritablePrimary"`
 	ReadOnly bool   `bson:"readOnly"`
+	// Hosts are the members of a replica set that have data.
+	Hosts []string `bson:"hosts"`
 }
 
 // sharded tells whether it is a router of a sharded cluster.

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 	"go.mongodb.org/mongo-driver/v2/mongo/readconcern"
@@ -57,6 +58,8 @@ type Options struct {
 	// Heard tells whether the other processes hear of writes in another way at this
 	// moment. Watch tells them of those that were made while it was false. nil is never.
 	Heard func() bool
+
+	monitor *event.CommandMonitor // sees what the database is asked; for tests
 }
 
 // Engine is a store.Engine in a MongoDB database. Open returns one.
@@ -89,7 +92,7 @@ type Engine struct {
 func Open(ctx context.Context, uri, database string, o Options) (*Engine, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	c, err := connect(uri, database)
+	c, err := connect(uri, database, o.monitor)
 	if err != nil {
 		return nil, err
 	}
@@ -137,8 +140,16 @@ func (e *Engine) call(ctx context.Context, what, kind string, run func(context.C
 	}
 	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return failed(ctx, what, kind, run(limited))
+	err := run(limited)
+	if deadline, ok := ctx.Deadline(); ok && mongo.IsTimeout(err) && time.Until(deadline) < early {
+		return context.DeadlineExceeded
+	}
+	return failed(ctx, what, kind, err)
 }
+
+// early is by how much the driver or the database may notice that the caller's time is up
+// before the context does.
+const early = 250 * time.Millisecond
 
 // write is call for what changes something. Once it has begun it goes on when ctx ends: a
 // request that was given up could still be carried out, at any time. So an error of ctx means
