@@ -113,3 +113,34 @@ func TestCodesAndEventsDocumented(t *testing.T) {
 		t.Fatalf("found %d error codes and events in openapi.yaml, which cannot be all", names)
 	}
 }
+
+// TestMetrics: what operators are told to watch is there.
+func TestMetrics(t *testing.T) {
+	paths, err := filepath.Glob("../web/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var source strings.Builder
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(path, "_test.go") {
+			source.Write(text)
+		}
+	}
+	named := regexp.MustCompile("`login_server_([a-z_]+)")
+	found := 0
+	for from, text := range documents(t) {
+		for _, m := range named.FindAllStringSubmatch(text, -1) {
+			found++
+			if !strings.Contains(source.String(), `"login_server_`+m[1]+`"`) && !strings.Contains(source.String(), `gauge("`+m[1]+`"`) {
+				t.Errorf("%s: there is no metric login_server_%s", from, m[1])
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no document names a metric")
+	}
+}
