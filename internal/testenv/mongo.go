@@ -40,9 +40,11 @@ func Mongo(t testing.TB) string {
 	sharedMongo.Lock()
 	defer sharedMongo.Unlock()
 	if sharedMongo.uri == "" {
-		if err := startMongo(java, jar); err != nil {
+		uri, leash, err := startMongo(java, jar)
+		if err != nil {
 			t.Fatal(err)
 		}
+		sharedMongo.uri, sharedMongo.leash = uri, leash
 	}
 	return sharedMongo.uri
 }
@@ -57,30 +59,29 @@ func standIn() string {
 	return filepath.Join(filepath.Dir(file), "..", "..", "test", "mongo", "target")
 }
 
-func startMongo(java, jar string) error {
+func startMongo(java, jar string) (uri string, leash io.Closer, err error) {
 	// Started for each package that is tested: soon there, and small.
 	cmd := exec.Command(java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-Xss512k", "-Xmx1g",
 		"-cp", jar+string(filepath.ListSeparator)+filepath.Join(standIn(), "lib", "*"), "StandIn")
 	var complaints strings.Builder
 	cmd.Stderr = &complaints
-	leash, err := cmd.StdinPipe()
+	leash, err = cmd.StdinPipe()
 	if err != nil {
-		return err
+		return "", nil, err
 	}
 	output, err := cmd.StdoutPipe()
 	if err != nil {
-		return err
+		return "", nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return err
+		return "", nil, err
 	}
 	line, err := bufio.NewReader(output).ReadString('\n')
 	port, notPort := strconv.Atoi(strings.TrimSpace(line))
 	if err != nil || notPort != nil {
 		_ = leash.Close()
 		_ = cmd.Wait() // before its complaints are read
-		return fmt.Errorf("the stand-in for MongoDB does not start: %q\n%s", line, complaints.String())
+		return "", nil, fmt.Errorf("the stand-in for MongoDB does not start: %q\n%s", line, complaints.String())
 	}
-	sharedMongo.uri, sharedMongo.leash = fmt.Sprintf("mongodb://127.0.0.1:%d/", port), leash
-	return nil
+	return fmt.Sprintf("mongodb://127.0.0.1:%d/", port), leash, nil
 }
