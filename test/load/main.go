@@ -5,11 +5,14 @@
 //	go run ./test/load                 everything, about five minutes
 //	go run ./test/load -only http,start
 //	go run ./test/load -seconds 5 -json
+//	go run ./test/load -store mongo -only http,login,openid
 //	go run ./test/load drive -help      a load on servers that run already
 //
 // Without drive it builds the server, starts it with a folder of its own on a free port, and
 // needs nothing else. The machine is shared by the server and by what drives it, so
-// absolute numbers say little; ratios of one run do.
+// absolute numbers say little; ratios of one run do. With -store mongo that is also true of
+// MongoDB and Redis: those of TEST_MONGO_URI and TEST_REDIS_URL, or the stand-in for
+// MongoDB, which is written in Java and keeps nothing on a disk, and a redis-server.
 package main
 
 import (
@@ -65,6 +68,8 @@ type options struct {
 	sockets int
 	flows   int
 	binary  string
+	// servers is where the program keeps its data; nil: in a file.
+	servers *servers
 }
 
 // parts are the measurements by name, in order.
@@ -99,14 +104,26 @@ func main() {
 	flows := flag.Int("flows", 100_000, "rounds for the memory measurement of the OpenID Provider")
 	asJSON := flag.Bool("json", false, "print JSON lines")
 	strict := flag.Bool("strict", false, "exit with status 1 when a bound is missed")
+	where := flag.String("store", "sqlite", "where the server keeps its data: sqlite, or mongo (with Redis beside it)")
 	flag.Parse()
-	if err := run(*only, options{seconds: time.Duration(*seconds * float64(time.Second)), sockets: *sockets, flows: *flows}, *asJSON, *strict); err != nil {
+	if err := run(*only, *where, options{seconds: time.Duration(*seconds * float64(time.Second)), sockets: *sockets, flows: *flows}, *asJSON, *strict); err != nil {
 		fmt.Fprintln(os.Stderr, "load:", err)
 		os.Exit(1)
 	}
 }
 
-func run(only string, o options, asJSON, strict bool) error {
+func run(only, where string, o options, asJSON, strict bool) error {
+	switch where {
+	case "sqlite":
+	case "mongo":
+		var err error
+		if o.servers, err = startServers(); err != nil {
+			return err
+		}
+		defer o.servers.stop()
+	default:
+		return fmt.Errorf("there is no store %q", where)
+	}
 	binary, clean, err := build()
 	if err != nil {
 		return err

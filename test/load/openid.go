@@ -24,7 +24,6 @@ import (
 	"time"
 
 	"login-server/store"
-	"login-server/store/sqlite"
 )
 
 // The client that the OpenID part goes through its flows with.
@@ -246,7 +245,7 @@ func openIDExchanges(o options, c *relyingParty) ([]measured, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	engine, err := sqlite.Open(context.Background(), filepath.Join(dir, "db"), sqlite.Options{})
+	engine, err := o.servers.engine(context.Background(), dir)
 	if err != nil {
 		return nil, err
 	}

@@ -114,6 +114,7 @@ func start(o options, dir string) (*process, error) {
 	p.cmd = exec.Command(o.binary, "--dir", p.dir)
 	p.cmd.Env = append(os.Environ(), "PORT="+port, "RATE_LIMIT_MAX=1000000", "VERBOSITY=error",
 		"SOCKETS_PER_SESSION=100000", "SOCKETS_PER_ADDRESS=100000")
+	p.cmd.Env = append(p.cmd.Env, o.servers.settings(p.dir)...)
 	return p, p.launch(port, "/readyz")
 }
 
