@@ -13,6 +13,10 @@ import (
 	"login-server/store/storetest"
 )
 
+// Where the stand-in is not like MongoDB, it is made so where it is started
+// (test/mongo/src/main/java/StandIn.java): order of strings, order of fields after a
+// replacement, readers beside a writer. What it lacks, TestIndexes and TestConcerns look at
+// from this side: TTL indexes, and how safe writes are.
 func TestEngine(t *testing.T) {
 	storetest.Run(t, func(t *testing.T, now func() time.Time) store.Engine {
 		return open(t, testenv.Mongo(t), newDatabase(t), Options{Now: now})
