@@ -64,7 +64,9 @@ func (c serveCmd) Run(ctx context.Context, a *app) error {
 
 // serve answers requests until ctx ends, then lets those under way finish.
 func (s *server) serve(ctx context.Context) error {
-	background, stop := context.WithCancel(ctx)
+	// What goes on beside requests does so for as long as they are answered: a node that
+	// retires has to hear of removed sessions, too, and to be known to live.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -109,6 +111,7 @@ func (s *server) serve(ctx context.Context) error {
 	}
 	s.log.Info("stopping")
 	s.retire(failed)
+	stop()
 	// No new connections first: a socket that is sent away comes back at once.
 	stopped := make(chan error, 1)
 	wait, cancel := context.WithTimeout(context.Background(), stopTimeout)
