@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/event"
@@ -89,6 +90,8 @@ type server struct {
 	ReadOnly bool   `bson:"readOnly"`
 	// Hosts are the members of a replica set that have data.
 	Hosts []string `bson:"hosts"`
+	// Clock is what its clock says.
+	Clock time.Time `bson:"localTime"`
 }
 
 // sharded tells whether it is a router of a sharded cluster.
@@ -96,8 +99,10 @@ func (s server) sharded() bool { return s.Msg == "isdbgrid" }
 
 func (s server) replicated() bool { return s.SetName != "" || s.sharded() }
 
-// greet asks who is there, and refuses a server that takes no writes.
-func (c *connection) greet(ctx context.Context) (server, error) {
+// greet asks who is there, and refuses a server that takes no writes. It also refuses a
+// process whose clock is not that of the server: one that is ahead would take for expired, and
+// say so to others, what people still use. Without a clock that is not looked at.
+func (c *connection) greet(ctx context.Context, now func() time.Time) (server, error) {
 	var s server
 	err := c.client.Database("admin").RunCommand(ctx, bson.D{{Key: "hello", Value: 1}}).Decode(&s)
 	if err != nil {
@@ -109,6 +114,16 @@ func (c *connection) greet(ctx context.Context) (server, error) {
 	}
 	if s.ReadOnly {
 		return s, c.refuse("the server has been started read-only", "start it without that", nil)
+	}
+	if now == nil || s.Clock.IsZero() {
+		return s, nil
+	}
+	if ahead := now().Sub(s.Clock); ahead.Abs() > expiryGrace {
+		where := "ahead of"
+		if ahead < 0 {
+			where = "behind"
+		}
+		return s, c.refuse(fmt.Sprintf("the clock of this machine is %s %s that of the server", ahead.Abs().Truncate(time.Second), where), "have both set by NTP", nil)
 	}
 	return s, nil
 }

@@ -32,7 +32,7 @@ func mustInsert(t testing.TB, e *Engine, id string) store.Doc {
 }
 
 func TestForeignDocuments(t *testing.T) {
-	e := open(t, testenv.Mongo(t), newDatabase(t), Options{})
+	e := open(t, testenv.Mongo(t), newDatabase(t), Options{Now: time.Now})
 	ctx := t.Context()
 	mustInsert(t, e, "0")
 	for _, id := range []string{"1", "2"} {

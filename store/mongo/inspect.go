@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 )
@@ -57,7 +58,7 @@ func Inspect(ctx context.Context, uri, database string) (Report, error) {
 func (c *connection) inspect(ctx context.Context, r *Report) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	s, err := c.greet(ctx)
+	s, err := c.greet(ctx, time.Now)
 	if err != nil {
 		return err
 	}

@@ -102,7 +102,11 @@ func Open(ctx context.Context, uri, database string, o Options) (*Engine, error)
 	}
 	e.background, e.stop = context.WithCancel(context.Background())
 	e.changes.init(e.db)
-	server, err := c.greet(ctx)
+	clock := time.Now
+	if o.Now != nil {
+		clock = nil // whoever brings a clock wants another time
+	}
+	server, err := c.greet(ctx, clock)
 	if err == nil {
 		err = c.explain(ctx, e.changes.prepare(ctx))
 	}

@@ -21,9 +21,10 @@ func throughProxy(t *testing.T) (e *Engine, p *testenv.Proxy, beside *Engine) {
 	}
 	p, uri := testenv.NewProxyURL(t, testenv.Mongo(t))
 	database := newDatabase(t)
-	beside = open(t, testenv.Mongo(t), database, Options{})
+	// With a clock, for Sweep to have something to do.
+	beside = open(t, testenv.Mongo(t), database, Options{Now: time.Now})
 	// Nobody has to be told of writes, which would take connections that a test has in mind.
-	e = open(t, uri, database, Options{Heard: func() bool { return true }})
+	e = open(t, uri, database, Options{Now: time.Now, Heard: func() bool { return true }})
 	t.Cleanup(p.Restore) // before the engine is closed
 	return e, p, beside
 }
