@@ -193,11 +193,53 @@ func (s *Server) makeAbout(ctx context.Context) ([]byte, int) {
 	return text, body.Statistics.UserCount + body.Statistics.SessionCount
 }
 
+const (
+	// slowCount is how long counting may take and be repeated at any time. What takes longer
+	// rests for restFactor times as long, so that a database with millions of people has
+	// other things to do, too.
+	slowCount  = 500 * time.Millisecond
+	restFactor = 20
+)
+
+// counts are the latest statistics, where counting takes its time.
+type counts struct {
+	mu     sync.Mutex
+	latest statistics
+	until  time.Time // from when on to count again
+}
+
+// statistics counts, or returns what was counted a while ago. The error is that of the
+// database, and not that there is too much to count.
 func (s *Server) statistics(ctx context.Context) (statistics, error) {
-	st := statistics{UserCountByProvider: map[string]int{}}
 	if err := s.Store.Ping(ctx); err != nil {
-		return st, err
+		return statistics{UserCountByProvider: map[string]int{}}, err
 	}
+	begin := s.Clock.Now()
+	s.counts.mu.Lock()
+	latest, until := s.counts.latest, s.counts.until
+	s.counts.mu.Unlock()
+	if begin.Before(until) {
+		return latest, nil
+	}
+	st, err := s.count(ctx)
+	took := s.Clock.Now().Sub(begin)
+	if err != nil && ctx.Err() != nil && s.Store.Ping(ctx) == nil {
+		s.Log.Warn("there is too much to count for /about, which says what it was before", "after", took)
+		st, err = latest, nil
+		if st.UserCountByProvider == nil {
+			st.UserCountByProvider = map[string]int{}
+		}
+	}
+	if err == nil && took > slowCount {
+		s.counts.mu.Lock()
+		defer s.counts.mu.Unlock()
+		s.counts.latest, s.counts.until = st, begin.Add(took+restFactor*took)
+	}
+	return st, err
+}
+
+func (s *Server) count(ctx context.Context) (statistics, error) {
+	st := statistics{UserCountByProvider: map[string]int{}}
 	var err error
 	if st.UserCount, err = s.Users.Count(ctx, ""); err != nil {
 		return st, err

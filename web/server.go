@@ -85,6 +85,7 @@ type Server struct {
 	metrics  metrics
 	ready    atomic.Bool
 	keyTold  atomic.Value // the id of the key that clients were last told of
+	counts   counts
 	requests atomic.Uint64
 	boot     string // tells the request ids of one run from those of another
 }
