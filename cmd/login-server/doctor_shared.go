@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"login-server/cluster"
@@ -19,13 +20,35 @@ func (e *examination) sharedStore(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, e.Timeout)
 	defer cancel()
+	report, err := mongo.Inspect(ctx, e.cfg.MongoURI, e.cfg.MongoDatabase)
+	if err != nil {
+		e.problems(about, databaseProblem(e.cfg, err))
+		return
+	}
+	e.ok(about, "MongoDB %s answers, a %s; database %s", report.Version, report.Topology, e.cfg.MongoDatabase)
+	switch {
+	case report.Volatile:
+		e.warn(about, "MongoDB keeps everything in memory only (storage engine "+report.Engine+"): when it stops, all accounts are gone", "use one that writes to a disk")
+	case !report.Redundant:
+		e.info(about, "it is one server: while it is away nobody signs in. A replica set goes on without one of its members")
+	}
+	if report.Missing {
+		e.info(about, "nothing is in the database yet; what is needed is made when the server starts")
+		return
+	}
+	var held []string
+	for _, c := range report.Collections {
+		if c.Documents > 0 {
+			held = append(held, fmt.Sprintf("%s %d", c.Name, c.Documents))
+		}
+	}
+	e.info(about, "documents: %s", strings.Join(held, ", "))
 	engine, err := mongo.Open(ctx, e.cfg.MongoURI, e.cfg.MongoDatabase, mongo.Options{})
 	if err != nil {
 		e.problems(about, databaseProblem(e.cfg, err))
 		return
 	}
 	defer engine.Close()
-	e.ok(about, "MongoDB answers: database %s", e.cfg.MongoDatabase)
 	e.nodes(ctx, engine)
 }
 
