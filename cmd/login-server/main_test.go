@@ -381,8 +381,8 @@ func TestOneServerPerDataFolder(t *testing.T) {
 	t.Parallel()
 	p := serve(t, site(t))
 	second := begin(t, p.dir, nil)
-	second.end(1)
 	second.waitFor(fmt.Sprintf(`DATA_DIR: "data" is used by another server (process %d, %s); stop that one, or give this one a folder of its own`, p.Process.Pid, p.url))
+	second.end(1)
 
 	if out := p.command("doctor"); !strings.Contains(out, fmt.Sprintf("runs (process %d, %s)", p.Process.Pid, p.url)) {
 		t.Errorf("doctor does not see the server:\n%s", out)
