@@ -124,7 +124,8 @@ func TestFirstStartIsCutOff(t *testing.T) {
 	if _, err := token.NewManager(t.Context(), faulty, h.options("ES256", 0)); !errors.Is(err, storetest.ErrKilled) {
 		t.Fatalf("got %v", err)
 	}
-	if h.node("ES256").KeyID() != h.node("ES256").KeyID() {
+	one, two := h.node("ES256"), h.node("ES256")
+	if one.KeyID() != two.KeyID() {
 		t.Error("two keys")
 	}
 }
