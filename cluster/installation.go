@@ -133,8 +133,11 @@ func (n *Node) fit(ctx context.Context) error {
 	for {
 		item, err := n.installation.Get(ctx, theInstallation)
 		if errors.Is(err, store.ErrNotFound) {
-			salt := make([]byte, 16)
-			_, _ = rand.Read(salt)
+			salt := n.salt // if somebody has deleted it, the ids of the others stay as they are
+			if salt == nil {
+				salt = make([]byte, 16)
+				_, _ = rand.Read(salt)
+			}
 			_, err = n.installation.Insert(ctx, theInstallation, installation{
 				BaseURL: n.o.BaseURL, Secret: secretID(salt, n.o.Secrets[0]), Salt: salt, By: n.ID,
 			})

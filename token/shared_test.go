@@ -124,8 +124,7 @@ func TestFirstStartIsCutOff(t *testing.T) {
 	if _, err := token.NewManager(t.Context(), faulty, h.options("ES256", 0)); !errors.Is(err, storetest.ErrKilled) {
 		t.Fatalf("got %v", err)
 	}
-	one, two := h.node("ES256"), h.node("ES256")
-	if one.KeyID() != two.KeyID() {
+	if a, b := h.node("ES256"), h.node("ES256"); a.KeyID() != b.KeyID() {
 		t.Error("two keys")
 	}
 }
