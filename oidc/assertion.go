@@ -12,6 +12,7 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jws"
 
 	"login-server/store"
+	"login-server/token"
 )
 
 const (
@@ -230,9 +231,10 @@ type spent struct {
 func (s spent) index() store.Index { return store.Index{Expires: s.Expires} }
 
 // remember takes note of a value that may be used once until it expires, by whom and for
-// what; false if it was used before. Of any number at once one is the first.
+// what; false if it was used before. Of any number at once one is the first. It is kept a
+// little longer, for a node whose clock is behind that of the database.
 func (p *Provider) remember(ctx context.Context, purpose, who, value string, expires time.Time) (first bool, err error) {
-	_, err = p.spent.Insert(ctx, hashSecret(purpose+"\x00"+who+"\x00"+value), spent{expires})
+	_, err = p.spent.Insert(ctx, hashSecret(purpose+"\x00"+who+"\x00"+value), spent{expires.Add(token.Leeway)})
 	if errors.Is(err, store.ErrExists) {
 		return false, nil
 	}

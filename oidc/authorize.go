@@ -11,6 +11,7 @@ import (
 	"login-server/identity"
 	"login-server/session"
 	"login-server/store"
+	"login-server/token"
 )
 
 // Person is who is signed in in the browser that a request comes from.
@@ -65,8 +66,9 @@ type interaction struct {
 	Request request   `json:"request"`
 	Began   time.Time `json:"began"`
 	// Before is the sign-in that was there when the request came: only another one has been
-	// made for it.
+	// made for it. Handle is that of its session.
 	Before string `json:"before,omitempty"`
+	Handle string `json:"handle,omitempty"`
 	// Postponed: nobody has looked yet who is signed in.
 	Postponed bool `json:"postponed,omitempty"`
 	// Chosen is the session, with its beginning, whose person has chosen to go on, and
@@ -95,9 +97,24 @@ func (w *Person) mark() string {
 
 // anew tells whether somebody has signed in since the request came: they have done what
 // prompt and max_age want. A sign-in in the very moment of the request is told from the
-// one before it by its name, an older one in another browser by its time.
+// one before it by its name, an older one in another browser by its time. In the same
+// session, or where nobody was signed in, it may be that of a node whose clock is behind.
 func (i *interaction) anew(who *Person) bool {
-	return who != nil && !who.Session.AuthTime.Before(i.Began) && who.signIn() != i.Before
+	if who == nil || who.signIn() == i.Before {
+		return false
+	}
+	began := i.Began
+	if i.Before == "" || who.Session.Handle == i.Handle {
+		began = began.Add(-token.Leeway)
+	}
+	return !who.Session.AuthTime.Before(began)
+}
+
+// meet notes who is signed in as the request comes.
+func (i *interaction) meet(who *Person) {
+	if i.Before = who.signIn(); who != nil {
+		i.Handle = who.Session.Handle
+	}
 }
 
 // Authorize begins an authorization request. who is nil when nobody is signed in.
@@ -106,7 +123,7 @@ func (p *Provider) Authorize(ctx context.Context, values url.Values, who *Person
 	if err != nil {
 		return p.stepOf(err)
 	}
-	i.Before = who.signIn()
+	i.meet(who)
 	return p.advance(ctx, "", i, who)
 }
 
@@ -151,7 +168,7 @@ func (p *Provider) Resume(ctx context.Context, id string, who *Person) (Step, er
 	if i.Postponed {
 		// From now on a sign-in counts as one for this request.
 		i.Postponed = false
-		i.Before = who.signIn()
+		i.meet(who)
 		if err := p.keep(ctx, id, i); err != nil {
 			return p.stepOf(err)
 		}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"net/url"
 	"slices"
+
+	"login-server/token"
 )
 
 // maxHint is how many bytes an id_token_hint may have.
@@ -93,8 +95,8 @@ func (p *Provider) EndSession(ctx context.Context, values url.Values, who *Perso
 		return Logout{}, nil
 	}
 	// The handle of a session lives on after signing out: the hint has to be of this
-	// sign-in, and of this person.
-	if who != nil && (h.Session != who.Session.Handle || h.Subject != p.subject(c, who.Account.ID) || h.IssuedAt < who.Session.Created.Unix()) {
+	// sign-in, and of this person. Another node may have signed it, by a clock that is late.
+	if who != nil && (h.Session != who.Session.Handle || h.Subject != p.subject(c, who.Account.ID) || h.IssuedAt < who.Session.Created.Add(-token.Leeway).Unix()) {
 		return Logout{}, nil
 	}
 	if state, ok := values["state"]; ok {
