@@ -39,7 +39,7 @@ func TestMongoScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"seed": seed, "mode": mode, "older": older, "newdb": newDatabase,
+			"seed": seed, "mode": mode, "older": older, "newdb": newDatabase, "keys": makeKeys, "mainkey": makeMainKey,
 		},
 	})
 }
