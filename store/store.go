@@ -11,7 +11,9 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
+	"unicode/utf8"
 )
 
 // Errors that an Engine returns, possibly wrapped: compare with errors.Is.
@@ -45,6 +47,34 @@ type Doc struct {
 	Keys []string
 	// Expires is when the document ceases to exist; zero means never.
 	Expires time.Time
+}
+
+// CheckKeys tells whether all of these are good as a kind, id or key: ErrInvalid if not. It
+// is for engines.
+func CheckKeys(keys ...string) error {
+	for _, key := range keys {
+		switch {
+		case key == "":
+			return fmt.Errorf("%w: empty", ErrInvalid)
+		case len(key) > MaxKey:
+			return fmt.Errorf("%w: %d bytes, %d are allowed", ErrInvalid, len(key), MaxKey)
+		case !utf8.ValidString(key):
+			return fmt.Errorf("%w: not UTF-8", ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// Check tells whether d can be written as a document of a kind: ErrInvalid if not. It is
+// for engines.
+func (d Doc) Check(kind string) error {
+	if err := errors.Join(CheckKeys(kind, d.ID), CheckKeys(d.Unique...), CheckKeys(d.Keys...)); err != nil {
+		return err
+	}
+	if len(d.Data) > MaxData {
+		return fmt.Errorf("%w: %d bytes of data, %d are allowed", ErrInvalid, len(d.Data), MaxData)
+	}
+	return nil
 }
 
 // Query asks for a page of documents of one kind, ordered by id.

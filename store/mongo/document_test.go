@@ -190,7 +190,7 @@ func FuzzDocument(f *testing.F) {
 		f.Add("1", []byte(data))
 	}
 	f.Fuzz(func(t *testing.T, id string, data []byte) {
-		if checkKeys(id) != nil {
+		if store.CheckKeys(id) != nil {
 			return
 		}
 		doc := store.Doc{ID: id, Version: 1, Data: data}

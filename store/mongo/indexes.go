@@ -10,6 +10,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"login-server/store"
 )
 
 const (
@@ -97,7 +99,7 @@ func (e *Engine) prepare(ctx context.Context, c *collection, unique bool) error 
 // here. Over what another program has left in a collection it takes longer, millions of
 // documents some minutes; Prepare waits for that, as long as ctx lasts.
 func (e *Engine) Prepare(ctx context.Context, kind string) error {
-	if err := checkKeys(kind); err != nil {
+	if err := store.CheckKeys(kind); err != nil {
 		return err
 	}
 	e.calls.RLock()

@@ -24,7 +24,7 @@ func (e *Engine) GetUnique(ctx context.Context, kind, key string) (store.Doc, er
 // one asks for nothing but the key, which is the query that MongoDB answers fastest, and
 // looks here whether the document exists.
 func (e *Engine) one(ctx context.Context, kind, field, key string) (store.Doc, error) {
-	if err := checkKeys(kind, key); err != nil {
+	if err := store.CheckKeys(kind, key); err != nil {
 		return store.Doc{}, err
 	}
 	var doc store.Doc
@@ -61,12 +61,12 @@ func (e *Engine) live(raw bson.Raw) (store.Doc, error) {
 func (e *Engine) Find(ctx context.Context, kind string, q store.Query) ([]store.Doc, error) {
 	for _, key := range []string{q.Key, q.After} {
 		if key != "" {
-			if err := checkKeys(key); err != nil {
+			if err := store.CheckKeys(key); err != nil {
 				return nil, err
 			}
 		}
 	}
-	if err := checkKeys(kind); err != nil {
+	if err := store.CheckKeys(kind); err != nil {
 		return nil, err
 	}
 	filter := bson.D{ours, e.alive()}
@@ -113,12 +113,12 @@ func (e *Engine) Find(ctx context.Context, kind string, q store.Query) ([]store.
 
 // Count implements store.Engine.
 func (e *Engine) Count(ctx context.Context, kind, key string) (int, error) {
-	if err := checkKeys(kind); err != nil {
+	if err := store.CheckKeys(kind); err != nil {
 		return 0, err
 	}
 	filter := bson.D{ours, e.alive()}
 	if key != "" {
-		if err := checkKeys(key); err != nil {
+		if err := store.CheckKeys(key); err != nil {
 			return 0, err
 		}
 		filter[0] = bson.E{Key: fieldKeys, Value: key}

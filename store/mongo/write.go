@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
-	"unicode/utf8"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -14,32 +13,6 @@ import (
 
 	"login-server/store"
 )
-
-// checkKeys tells whether all of these are good as a kind, id or key.
-func checkKeys(keys ...string) error {
-	for _, key := range keys {
-		switch {
-		case key == "":
-			return fmt.Errorf("%w: empty", store.ErrInvalid)
-		case len(key) > store.MaxKey:
-			return fmt.Errorf("%w: %d bytes, %d are allowed", store.ErrInvalid, len(key), store.MaxKey)
-		case !utf8.ValidString(key):
-			return fmt.Errorf("%w: not UTF-8", store.ErrInvalid)
-		}
-	}
-	return nil
-}
-
-// checkDoc tells whether a document can be written.
-func checkDoc(kind string, doc store.Doc) error {
-	if err := errors.Join(checkKeys(kind, doc.ID), checkKeys(doc.Unique...), checkKeys(doc.Keys...)); err != nil {
-		return err
-	}
-	if len(doc.Data) > store.MaxData {
-		return fmt.Errorf("%w: %d bytes of data, %d are allowed", store.ErrInvalid, len(doc.Data), store.MaxData)
-	}
-	return nil
-}
 
 // newVersion is random, so that a document which was deleted and inserted again does not
 // have a version that somebody has read before, and so that who wrote a document knows
@@ -72,7 +45,7 @@ func untilSettled(ctx context.Context, try func() (settled bool, err error)) err
 
 // Insert implements store.Engine.
 func (e *Engine) Insert(ctx context.Context, kind string, doc store.Doc) (int64, error) {
-	if err := checkDoc(kind, doc); err != nil {
+	if err := doc.Check(kind); err != nil {
 		return 0, err
 	}
 	doc.Version = newVersion()
@@ -141,7 +114,7 @@ func (e *Engine) takePlace(ctx context.Context, c *collection, doc store.Doc, ra
 
 // Replace implements store.Engine.
 func (e *Engine) Replace(ctx context.Context, kind string, doc store.Doc) (int64, error) {
-	if err := checkDoc(kind, doc); err != nil {
+	if err := doc.Check(kind); err != nil {
 		return 0, err
 	}
 	old := doc.Version
@@ -301,7 +274,7 @@ func (e *Engine) existing(id string) bson.D {
 
 // Delete implements store.Engine.
 func (e *Engine) Delete(ctx context.Context, kind, id string) error {
-	if err := checkKeys(kind, id); err != nil {
+	if err := store.CheckKeys(kind, id); err != nil {
 		return err
 	}
 	return e.write(ctx, "delete", kind, func(ctx context.Context) error {
@@ -315,7 +288,7 @@ func (e *Engine) Delete(ctx context.Context, kind, id string) error {
 
 // Take implements store.Engine.
 func (e *Engine) Take(ctx context.Context, kind, id string) (store.Doc, error) {
-	if err := checkKeys(kind, id); err != nil {
+	if err := store.CheckKeys(kind, id); err != nil {
 		return store.Doc{}, err
 	}
 	var doc store.Doc

@@ -7,42 +7,9 @@ import (
 	"fmt"
 	"math"
 	"time"
-	"unicode/utf8"
 
 	"login-server/store"
 )
-
-// checkKeys tells whether all of these are good as a kind, id or key.
-func checkKeys(keys ...string) error {
-	for _, key := range keys {
-		switch {
-		case key == "":
-			return fmt.Errorf("%w: empty", store.ErrInvalid)
-		case len(key) > store.MaxKey:
-			return fmt.Errorf("%w: %d bytes, %d are allowed", store.ErrInvalid, len(key), store.MaxKey)
-		case !utf8.ValidString(key):
-			return fmt.Errorf("%w: not UTF-8", store.ErrInvalid)
-		}
-	}
-	return nil
-}
-
-// checkDoc tells whether a document can be written.
-func checkDoc(kind string, doc store.Doc) error {
-	if err := checkKeys(kind, doc.ID); err != nil {
-		return err
-	}
-	if err := checkKeys(doc.Unique...); err != nil {
-		return err
-	}
-	if err := checkKeys(doc.Keys...); err != nil {
-		return err
-	}
-	if len(doc.Data) > store.MaxData {
-		return fmt.Errorf("%w: %d bytes of data, %d are allowed", store.ErrInvalid, len(doc.Data), store.MaxData)
-	}
-	return nil
-}
 
 // never is the expires column of a document that stays.
 const never = math.MaxInt64

@@ -51,7 +51,7 @@ func (e *Engine) GetUnique(ctx context.Context, kind, key string) (store.Doc, er
 }
 
 func (e *Engine) one(ctx context.Context, query, kind, key string) (store.Doc, error) {
-	if err := checkKeys(kind, key); err != nil {
+	if err := store.CheckKeys(kind, key); err != nil {
 		return store.Doc{}, err
 	}
 	if err := e.enter(ctx); err != nil {
@@ -64,18 +64,18 @@ func (e *Engine) one(ctx context.Context, query, kind, key string) (store.Doc, e
 
 // Find implements store.Engine.
 func (e *Engine) Find(ctx context.Context, kind string, q store.Query) ([]store.Doc, error) {
-	if err := checkKeys(kind); err != nil {
+	if err := store.CheckKeys(kind); err != nil {
 		return nil, err
 	}
 	args := []any{kind}
 	if q.Key != "" {
-		if err := checkKeys(q.Key); err != nil {
+		if err := store.CheckKeys(q.Key); err != nil {
 			return nil, err
 		}
 		args = append(args, q.Key)
 	}
 	if q.After != "" {
-		if err := checkKeys(q.After); err != nil {
+		if err := store.CheckKeys(q.After); err != nil {
 			return nil, err
 		}
 	}
@@ -137,7 +137,7 @@ func (e *Engine) Count(ctx context.Context, kind, key string) (int, error) {
 		query, args = queryCountKey, []any{kind, key}
 	}
 	for _, arg := range args {
-		if err := checkKeys(arg.(string)); err != nil {
+		if err := store.CheckKeys(arg.(string)); err != nil {
 			return 0, err
 		}
 	}

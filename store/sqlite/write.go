@@ -16,7 +16,7 @@ func newVersion() int64 { return 1 + rand.Int64N(1<<53-1) }
 
 // Insert implements store.Engine.
 func (e *Engine) Insert(ctx context.Context, kind string, doc store.Doc) (int64, error) {
-	if err := checkDoc(kind, doc); err != nil {
+	if err := doc.Check(kind); err != nil {
 		return 0, err
 	}
 	doc.Version = newVersion()
@@ -58,7 +58,7 @@ func (c *conn) insert(kind string, doc store.Doc, now int64) error {
 
 // Replace implements store.Engine.
 func (e *Engine) Replace(ctx context.Context, kind string, doc store.Doc) (int64, error) {
-	if err := checkDoc(kind, doc); err != nil {
+	if err := doc.Check(kind); err != nil {
 		return 0, err
 	}
 	version := newVersion()
@@ -107,7 +107,7 @@ func (c *conn) replace(kind string, doc store.Doc, version, now int64) error {
 
 // Delete implements store.Engine.
 func (e *Engine) Delete(ctx context.Context, kind, id string) error {
-	if err := checkKeys(kind, id); err != nil {
+	if err := store.CheckKeys(kind, id); err != nil {
 		return err
 	}
 	return e.write(ctx, "delete", kind, func(c *conn) error {
@@ -128,7 +128,7 @@ func (c *conn) delete(kind, id string, now int64) error {
 
 // Take implements store.Engine.
 func (e *Engine) Take(ctx context.Context, kind, id string) (store.Doc, error) {
-	if err := checkKeys(kind, id); err != nil {
+	if err := store.CheckKeys(kind, id); err != nil {
 		return store.Doc{}, err
 	}
 	var doc store.Doc
