@@ -214,6 +214,20 @@ func (l *load) more(n int64) {
 	l.c.until("more logins", func() bool { return l.logins.Load() >= from+n })
 }
 
+// refused waits until some requests more have failed.
+func (l *load) refused(n int) {
+	l.c.Helper()
+	l.c.until("refusals", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		sum := 0
+		for _, times := range l.failures {
+			sum += times
+		}
+		return sum >= n
+	})
+}
+
 // A node that is killed takes nothing with it but the requests it was just at.
 func TestKilledNode(t *testing.T) {
 	c := start(t, 3)
@@ -264,27 +278,33 @@ func TestKilledNode(t *testing.T) {
 	}
 }
 
+// everywhere signs somebody in on the first node, with a socket on each.
+func (c *cluster) everywhere(name string) (p *person, me user, sockets []*listener) {
+	c.Helper()
+	p = newPerson(name)
+	if err := p.signIn(c.at(0)); err != nil {
+		c.Fatal(err)
+	}
+	me, _, err := p.current(c.at(0))
+	if err != nil {
+		c.Fatal(err)
+	}
+	for i := range c.nodes {
+		l := p.listen(c, c.at(i))
+		l.next(c, "loggedIn", nil)
+		sockets = append(sockets, l)
+	}
+	return p, me, sockets
+}
+
 // Without Redis nothing fails, and events arrive all the same: later, or when it is back.
 func TestRedisAway(t *testing.T) {
 	c := start(t, 3)
-	ada := newPerson("user61")
-	if err := ada.signIn(c.at(0)); err != nil {
-		t.Fatal(err)
-	}
-	me, _, err := ada.current(c.at(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var sockets []*listener
-	for i := range c.nodes {
-		l := ada.listen(t, c.at(i))
-		l.next(t, "loggedIn", nil)
-		sockets = append(sockets, l)
-	}
+	ada, me, sockets := c.everywhere("user61")
 	load := c.startLoad(4)
-	for round := range 3 {
+	for round, logins := range []int64{300, 30, 30} { // the first time for some ten seconds
 		c.redis.Cut()
-		load.more(60)
+		load.more(logins)
 		away := fmt.Sprintf("Away %d", round)
 		if status, err := ada.rename(c.at(round), me.ID, away); err != nil || status != http.StatusOK {
 			t.Fatalf("renamed without Redis: %d, %v", status, err)
@@ -309,20 +329,7 @@ func TestRedisAway(t *testing.T) {
 // again everything is as it was answered.
 func TestMongoAway(t *testing.T) {
 	c := start(t, 3)
-	ada := newPerson("user62")
-	if err := ada.signIn(c.at(0)); err != nil {
-		t.Fatal(err)
-	}
-	me, _, err := ada.current(c.at(0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var sockets []*listener
-	for i := range c.nodes {
-		l := ada.listen(t, c.at(i))
-		l.next(t, "loggedIn", nil)
-		sockets = append(sockets, l)
-	}
+	ada, me, sockets := c.everywhere("user62")
 	load := c.startLoad(4)
 	load.more(10)
 	c.mongo.Cut()
@@ -352,6 +359,7 @@ func TestMongoAway(t *testing.T) {
 			return err == nil && res.StatusCode == http.StatusServiceUnavailable
 		})
 	}
+	load.refused(300) // for some ten seconds
 	c.mongo.Restore()
 	for i := range c.nodes {
 		c.until("/about says that it is back", func() bool {
