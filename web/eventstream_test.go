@@ -641,6 +641,10 @@ func TestEventStreamResumes(t *testing.T) {
 			s.waitForStreams(0)
 			if name != "by token" {
 				c = back(last.id)
+				for _, name := range []string{"Ada C.", "Ada D."} { // at the second the first look is over
+					b.rename(name)
+					c.expect("updated")
+				}
 				s.clock.Advance(left)
 				b.rename("Ada B.")
 				c.expect("updated")
