@@ -175,8 +175,12 @@ func AdoptInPlace(ctx context.Context, uri, database string, users *identity.Dir
 		}
 		return nil
 	}})
+	if err != nil {
+		log.WarnContext(ctx, "not all people of the older server are taken over yet; the next start goes on", "people", sum.Taken+sum.Updated)
+		return err
+	}
 	log.InfoContext(ctx, "taken over", "people", sum.Taken+sum.Updated, "here_already", sum.Present, "refused", sum.Refused, "not_completely", sum.Partly)
-	return err
+	return nil
 }
 
 // any tells whether there is anybody to take over.
