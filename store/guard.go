@@ -11,7 +11,8 @@ import (
 )
 
 // ErrAway: the database does not answer. Whatever was asked may be asked again soon; a
-// write may or may not have happened.
+// write may or may not have happened. Engines of databases on other machines return it for
+// a call that was lost, a Guard for all while nothing answers.
 var ErrAway = errors.New("the database does not answer")
 
 // GuardOptions are how a Guard behaves. Zero values are for production.
@@ -146,6 +147,9 @@ func (g *Guard) call(ctx context.Context, timeout time.Duration, f func(context.
 	case errors.Is(ctx.Err(), context.Canceled):
 		return err // the caller has gone
 	case g.answers():
+		if errors.Is(err, ErrAway) { // who answers the request leaves that to the store
+			g.o.Log.Warn("a call to the database was lost", "err", err)
+		}
 		return err
 	}
 	g.failed.Add(1)

@@ -3,6 +3,7 @@ package web_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -276,6 +277,28 @@ func TestNoOutage(t *testing.T) {
 	s.store.fail(broken("user"))
 	b.get("currentUser").want(500, "internal").wantNot("sqlite")
 	if log := s.log.String(); !strings.Contains(log, "request failed") || strings.Contains(log, "does not answer") {
+		t.Errorf("the log has\n%s", log)
+	}
+}
+
+// A call that was lost on its way to a database that answers again is no error of ours:
+// one may come again. What has happened is in the log.
+func TestLostCall(t *testing.T) {
+	s := newServer(t)
+	b := s.browser()
+	b.login("alpha", "ada")
+	s.running.Load().LookAgain()
+	s.store.fail(func(kind string) error {
+		if kind == "user" {
+			return fmt.Errorf("read user: %w: secret-host:27017 has hung up", store.ErrAway)
+		}
+		return nil
+	})
+	a := b.get("currentUser").want(503, "unavailable").wantNot("secret-host")
+	if a.header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	if log := s.log.String(); !strings.Contains(log, "has hung up") {
 		t.Errorf("the log has\n%s", log)
 	}
 }

@@ -8,20 +8,8 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
 
-var (
-	// ErrClosed is what every method returns after Close.
-	ErrClosed = errors.New("the database is closed")
-	// ErrUnavailable is what a method returns, wrapped, when the database has not
-	// answered: a connection was lost, no server takes writes, time is up.
-	//
-	// A write that fails with it may have happened, and may yet happen. A replica set
-	// and a sharded cluster are asked once more by the driver, and know a write that
-	// they have had already (retryable writes), so that the loss of one connection or of
-	// the primary costs no more than time. A stand-alone server does not. There,
-	// Insert and Replace look whether their version has arrived; Delete and Take
-	// cannot know, and fail. Who has to know reads the document.
-	ErrUnavailable = errors.New("the database does not answer")
-)
+// ErrClosed is what every method returns after Close.
+var ErrClosed = errors.New("the database is closed")
 
 // Codes of MongoDB's errors (src/mongo/base/error_codes.yml).
 const (

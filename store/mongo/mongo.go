@@ -8,8 +8,16 @@
 //
 // Writes are acknowledged by a majority of the members, each with its journal on disk,
 // and reads go to the primary and see what a majority has: what was answered is not
-// rolled back. A method that gets no answer within callTimeout returns ErrUnavailable;
-// nothing has to be done for it to work again when the database does.
+// rolled back.
+//
+// A method that gets no answer within callTimeout, because a connection was lost or no
+// server takes writes, returns store.ErrAway; nothing has to be done for it to work again
+// when the database does. A write that fails with it may have happened, and may yet happen.
+// A replica set and a sharded cluster are asked once more by the driver, and know a write
+// that they have had already (retryable writes), so that the loss of one connection or of
+// the primary costs no more than time. A stand-alone server does not. There, Insert and
+// Replace look whether their version has arrived; Delete and Take cannot know, and fail.
+// Who has to know reads the document.
 package mongo
 
 import (
@@ -239,7 +247,7 @@ func failed(ctx context.Context, what, kind string, err error) error {
 		return ctx.Err()
 	case unavailable(err):
 		// Not wrapped: the deadline that has passed is none of the caller's.
-		return fmt.Errorf("%s %s: %w: %v", what, kind, ErrUnavailable, withoutQuotes(err))
+		return fmt.Errorf("%s %s: %w: %v", what, kind, store.ErrAway, withoutQuotes(err))
 	}
 	return fmt.Errorf("%s %s: %w", what, kind, withoutQuotes(err))
 }

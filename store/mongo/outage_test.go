@@ -81,8 +81,8 @@ func TestOutage(t *testing.T) {
 				wg.Go(func() {
 					begin := time.Now()
 					err := f()
-					if !errors.Is(err, ErrUnavailable) || isVerdict(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-						t.Errorf("%s: got %v, want %v and nothing else", call, err, ErrUnavailable)
+					if !errors.Is(err, store.ErrAway) || isVerdict(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+						t.Errorf("%s: got %v, want %v and nothing else", call, err, store.ErrAway)
 					}
 					if took := time.Since(begin); took > callTimeout+5*time.Second { // which is for a slow machine
 						t.Errorf("%s failed after %s", call, took)
@@ -170,8 +170,8 @@ func TestLostAnswers(t *testing.T) {
 		switch {
 		case tc.found && err != nil:
 			t.Errorf("%s, whose answer was lost: %v", tc.name, err)
-		case !tc.found && (!errors.Is(err, ErrUnavailable) || isVerdict(err)):
-			t.Errorf("%s, whose answer was lost: got %v, want %v", tc.name, err, ErrUnavailable)
+		case !tc.found && (!errors.Is(err, store.ErrAway) || isVerdict(err)):
+			t.Errorf("%s, whose answer was lost: got %v, want %v", tc.name, err, store.ErrAway)
 		}
 	}
 	for id, want := range map[string]int64{"inserted": inserted, "replaced": replacement} {
@@ -194,8 +194,8 @@ func TestLostAnswerInAnOutage(t *testing.T) {
 	}()
 	eventually(t, "the write arrives", func() bool { return exists(t, beside, "1") })
 	p.Cut()
-	if err := <-done; !errors.Is(err, ErrUnavailable) || isVerdict(err) {
-		t.Errorf("got %v, want %v", err, ErrUnavailable)
+	if err := <-done; !errors.Is(err, store.ErrAway) || isVerdict(err) {
+		t.Errorf("got %v, want %v", err, store.ErrAway)
 	}
 	p.Restore()
 	eventually(t, "the database is back", func() bool { return e.Ping(t.Context()) == nil })
