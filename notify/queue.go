@@ -185,6 +185,9 @@ func (m message) index() store.Index {
 	return store.Index{Keys: []string{state, keyOf(state, m.Channel)}, Expires: expires}
 }
 
+// Purpose is what contents are sealed for (token.NewSealer).
+const Purpose = "messages"
+
 // Options are what a Queue stands on.
 type Options struct {
 	Store store.Engine

@@ -28,6 +28,7 @@ import (
 	"login-server/config"
 	"login-server/events"
 	"login-server/identity"
+	"login-server/notify"
 	"login-server/oidc"
 	"login-server/providers"
 	"login-server/session"
@@ -59,7 +60,9 @@ type Deps struct {
 	Redis     redis.UniversalClient
 	RedisName string
 	// Logouts are told of ends of sessions by Sessions; nil: clients hear of them later.
-	Logouts   *oidc.Logouts
+	Logouts *oidc.Logouts
+	// Notify queues what is sent to people by mail and SMS.
+	Notify    *notify.Queue
 	Templates *templates.Set
 	Static    *static.Files
 	Clock     clock.Clock

@@ -34,6 +34,7 @@ import (
 	"login-server/identity"
 	"login-server/internal/testenv"
 	"login-server/internal/teststore"
+	"login-server/notify"
 	"login-server/oidc"
 	"login-server/providers"
 	"login-server/session"
@@ -97,6 +98,8 @@ type server struct {
 	users     *identity.Directory
 	sessions  *session.Manager
 	providers *providers.Set
+	notify    *notify.Queue // what it catches: mail and sms
+	delivers  *notify.Queue // the one whose deliveries go on, since somebody has asked
 
 	options   options
 	environ   []string
@@ -285,6 +288,13 @@ func (s *server) start() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	messages, err := token.NewSealer(s.cfg.SessionSecrets, notify.Purpose)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if s.notify, err = notify.New(notify.Options{Store: s.guard, Sealer: messages, Clock: s.clock, Log: log, Dev: true}); err != nil {
+		s.t.Fatal(err)
+	}
 	files := static.New(static.Options{})
 	pages, err := templates.New(templates.Options{Asset: files.Asset})
 	if err != nil {
@@ -292,7 +302,7 @@ func (s *server) start() {
 	}
 	running, err := web.New(web.Deps{
 		Config: s.cfg, Store: s.guard, Heard: s.options.heard, Users: s.users, Sessions: s.sessions, Tokens: tokens, Tickets: tickets,
-		Providers: s.providers, Bus: bus, Redis: shared, RedisName: s.installation, Logouts: logouts, Templates: pages, Static: files, Clock: s.clock, Log: log, Version: "1.2.3", Dev: s.options.dev,
+		Providers: s.providers, Bus: bus, Redis: shared, RedisName: s.installation, Logouts: logouts, Notify: s.notify, Templates: pages, Static: files, Clock: s.clock, Log: log, Version: "1.2.3", Dev: s.options.dev,
 	})
 	if err != nil {
 		s.t.Fatal(err)

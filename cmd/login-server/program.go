@@ -21,6 +21,7 @@ import (
 	"login-server/config"
 	"login-server/events"
 	"login-server/identity"
+	"login-server/notify"
 	"login-server/oidc"
 	"login-server/session"
 	"login-server/store"
@@ -48,6 +49,7 @@ type program struct {
 	users    *identity.Directory
 	sessions *session.Manager
 	logouts  *oidc.Logouts
+	notify   *notify.Queue // nil as long as there is no secret to seal with
 }
 
 // databasePath is where the embedded store keeps everything.
@@ -112,6 +114,9 @@ func openProgram(ctx context.Context, cfg *config.Config, log *slog.Logger, u up
 		Ended:     p.logouts.Ended,
 		CacheSize: cacheSize, CacheAge: cacheAge,
 	})
+	if p.notify, err = openNotify(cfg, p); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
 	return p, nil
 }
 

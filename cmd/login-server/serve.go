@@ -84,8 +84,13 @@ func (s *server) serve(ctx context.Context) error {
 		defer close(told)
 		s.web.TellLogouts(background)
 	}()
+	delivered := make(chan struct{})
+	go func() {
+		defer close(delivered)
+		s.notify.Run(background)
+	}()
 	// The database is closed after this.
-	defer func() { stop(); <-told }()
+	defer func() { stop(); <-told; <-delivered }()
 
 	failed := make(chan error, 2)
 	main := newHTTPServer(s.web, s.log)

@@ -207,7 +207,7 @@ func (s *server) open(ctx context.Context) error {
 	}
 	s.web, err = web.New(web.Deps{
 		Config: cfg, Store: s.guard, Users: s.users, Sessions: s.sessions, Tokens: s.tokens, Tickets: tickets,
-		Providers: s.providers, Bus: s.bus, Heard: s.otherNodes(), Nodes: s.living(), Redis: s.redis, RedisName: installation(cfg), Logouts: s.logouts, Templates: s.pages, Static: s.files, Clock: s.clock, Log: s.log, Version: version, Dev: s.dev,
+		Providers: s.providers, Bus: s.bus, Heard: s.otherNodes(), Nodes: s.living(), Redis: s.redis, RedisName: installation(cfg), Logouts: s.logouts, Notify: s.notify, Templates: s.pages, Static: s.files, Clock: s.clock, Log: s.log, Version: version, Dev: s.dev,
 	})
 	return err
 }
