@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -36,6 +37,7 @@ type cookie struct {
 	name     string
 	options  CookieOptions
 	codecs   []securecookie.Codec
+	browser  []securecookie.Codec // of the cookie beside it: see Browser
 	lifetime time.Duration
 }
 
@@ -65,6 +67,7 @@ func newCookie(o CookieOptions, lifetime time.Duration) cookie {
 	for _, key := range o.Keys {
 		// Expiry is ours to judge by our clock, so securecookie's is off.
 		c.codecs = append(c.codecs, securecookie.New(key, nil).SetSerializer(securecookie.NopEncoder{}).MaxAge(0))
+		c.browser = append(c.browser, browserCodec(key))
 	}
 	return c
 }
@@ -226,17 +229,19 @@ func (m *Manager) Roll(ctx context.Context, w http.ResponseWriter, v Visit) erro
 func (m *Manager) SignIn(ctx context.Context, w http.ResponseWriter, v Visit, l Login) (Session, error) {
 	// The history first: when this fails the sockets of the session have not heard
 	// of a sign-in whose cookie the browser never got.
-	if err := m.note(ctx, l); err != nil {
+	handle := cmp.Or(v.Handle, NewHandle())
+	entry, err := m.noteSuccess(ctx, handle, l)
+	if err != nil {
 		return Session{}, err
 	}
 	var s Session
 	var secret []byte
-	err := error(ErrNotFound)
+	err = ErrNotFound
 	if v.Session != nil {
 		s, secret, err = m.renew(ctx, v, l)
 	}
 	if errors.Is(err, ErrNotFound) {
-		s, secret, err = m.begin(ctx, v, l)
+		s, secret, err = m.begin(ctx, handle, entry, l)
 	}
 	if err != nil {
 		return Session{}, err

@@ -1,5 +1,5 @@
-// Package session is which browser belongs to whom: sessions, their cookies, and
-// the history of sign-ins.
+// Package session is which browser belongs to whom: sessions, their cookies, the
+// browsers that an account knows, and the history of sign-ins and refusals.
 //
 // A session has a handle and a secret. The handle names it in tokens, events and
 // pages, never changes and opens nothing. The secret is in the cookie only, is
@@ -46,27 +46,17 @@ type Session struct {
 	// Application is the name of the application that sent the person.
 	Application string `json:"application,omitempty"`
 	// Address and UserAgent are those of the sign-in.
-	Address   string    `json:"address,omitempty"`
-	UserAgent string    `json:"userAgent,omitempty"`
-	Created   time.Time `json:"created"`
-	LastSeen  time.Time `json:"lastSeen"`
-	Expires   time.Time `json:"expires"`
+	Address   string `json:"address,omitempty"`
+	UserAgent string `json:"userAgent,omitempty"`
+	// Country (ISO 3166-1, two letters) and City are where Address is; empty if unknown.
+	Country string `json:"country,omitempty"`
+	City    string `json:"city,omitempty"`
+	// Device is the id of the browser: see Browser.
+	Device   string    `json:"device,omitempty"`
+	Created  time.Time `json:"created"`
+	LastSeen time.Time `json:"lastSeen"`
+	Expires  time.Time `json:"expires"`
 }
-
-// SignIn is one entry of somebody's history.
-type SignIn struct {
-	UserID      string    `json:"userId"`
-	At          time.Time `json:"at"`
-	Provider    string    `json:"provider"`
-	Application string    `json:"application,omitempty"`
-	Address     string    `json:"address,omitempty"`
-	UserAgent   string    `json:"userAgent,omitempty"`
-	// Result is "ok".
-	Result string `json:"result"`
-}
-
-// historyPeriod is how long the history of sign-ins is kept.
-const historyPeriod = 90 * 24 * time.Hour
 
 // Manager keeps sessions. It is safe for concurrent use.
 type Manager struct {
@@ -110,9 +100,7 @@ func NewManager(engine store.Engine, o Options) *Manager {
 		sessions: store.NewCollection(engine, "session", func(s Session) store.Index {
 			return store.Index{Keys: []string{keyUser(s.UserID)}, Expires: s.Expires}
 		}),
-		history: store.NewCollection(engine, "signin", func(s SignIn) store.Index {
-			return store.Index{Keys: []string{keyUser(s.UserID)}, Expires: s.At.Add(historyPeriod)}
-		}),
+		history:  store.NewCollection(engine, "signin", SignIn.index),
 		cache:    store.NewCache[store.Item[Session]](o.CacheSize, o.CacheAge, o.Now),
 		cookie:   newCookie(o.Cookie, o.Lifetime),
 		lifetime: o.Lifetime,
@@ -179,6 +167,8 @@ type Info struct {
 	Application string    `json:"application,omitempty"`
 	Address     string    `json:"address,omitempty"`
 	UserAgent   string    `json:"userAgent,omitempty"`
+	Country     string    `json:"country,omitempty"`
+	City        string    `json:"city,omitempty"`
 	Created     time.Time `json:"created"`
 	AuthTime    time.Time `json:"authTime"`
 	LastSeen    time.Time `json:"lastSeen"`
@@ -189,6 +179,7 @@ type Info struct {
 func (s Session) Info() Info {
 	return Info{
 		Handle: s.Handle, Provider: s.Provider, Application: s.Application, Address: s.Address, UserAgent: s.UserAgent,
+		Country: s.Country, City: s.City,
 		Created: s.Created, AuthTime: s.AuthTime, LastSeen: s.LastSeen, Expires: s.Expires,
 	}
 }
@@ -214,28 +205,29 @@ func (s Session) opensWith(secret []byte) bool {
 // Login says who has signed in, and from where.
 type Login struct {
 	UserID, Provider, Application, Address, UserAgent string
-	// Methods are those of Session.
-	Methods []string
+	// Country, City, Device and Methods are those of Session.
+	Country, City, Device string
+	Methods               []string
 }
 
-// begin stores the session of a login under the visit's handle if that is free,
-// with a new secret, and the entry in the history.
-func (m *Manager) begin(ctx context.Context, v Visit, l Login) (Session, []byte, error) {
+// begin stores the session of a login under a handle if that is free, with a new
+// secret. entry is what the history has of the login.
+func (m *Manager) begin(ctx context.Context, handle, entry string, l Login) (Session, []byte, error) {
 	now, secret := m.now(), random(secretSize)
 	s := Session{
-		Handle: v.Handle, Secret: hash(secret), UserID: l.UserID, Provider: l.Provider, AuthTime: now, Methods: l.Methods,
+		Handle: handle, Secret: hash(secret), UserID: l.UserID, Provider: l.Provider, AuthTime: now, Methods: l.Methods,
 		Application: l.Application, Address: l.Address, UserAgent: l.UserAgent,
+		Country: l.Country, City: l.City, Device: l.Device,
 		Created: now, LastSeen: now, Expires: now.Add(m.lifetime),
-	}
-	if s.Handle == "" {
-		s.Handle = NewHandle()
 	}
 	_, err := m.sessions.Insert(ctx, s.Handle, s)
 	if errors.Is(err, store.ErrExists) {
 		// Somebody has signed in with a copy of the same anonymous cookie: that
 		// session is theirs, this one gets a handle of its own.
 		s.Handle = NewHandle()
-		_, err = m.sessions.Insert(ctx, s.Handle, s)
+		if _, err = m.history.Update(ctx, entry, func(e *SignIn) error { e.Session = s.Handle; return nil }); err == nil {
+			_, err = m.sessions.Insert(ctx, s.Handle, s)
+		}
 	}
 	m.wrote(s.Handle, false)
 	if err != nil {
@@ -256,6 +248,7 @@ func (m *Manager) renew(ctx context.Context, v Visit, l Login) (Session, []byte,
 		now := m.now()
 		s.Secret, s.UserID, s.Provider, s.AuthTime = hash(secret), l.UserID, l.Provider, now
 		s.Address, s.UserAgent, s.Methods = l.Address, l.UserAgent, l.Methods
+		s.Country, s.City, s.Device = l.Country, l.City, l.Device
 		if l.Application != "" {
 			s.Application = l.Application
 		}
@@ -267,18 +260,6 @@ func (m *Manager) renew(ctx context.Context, v Visit, l Login) (Session, []byte,
 		return Session{}, nil, err
 	}
 	return item.Value, secret, nil
-}
-
-// note adds a sign-in to the history.
-func (m *Manager) note(ctx context.Context, l Login) error {
-	now := m.now()
-	// The id begins with the time, so that the history is in its order.
-	id := base64.RawURLEncoding.EncodeToString(random(9))
-	_, err := m.history.Insert(ctx, now.UTC().Format("20060102T150405.000")+"-"+id, SignIn{
-		UserID: l.UserID, At: now, Provider: l.Provider, Application: l.Application,
-		Address: l.Address, UserAgent: l.UserAgent, Result: "ok",
-	})
-	return err
 }
 
 // touch rolls the expiry of a session. False means that nothing was to be done,
@@ -407,50 +388,6 @@ func (m *Manager) RemoveAll(ctx context.Context, keep string, userIDs ...string)
 		gone = append(gone, s.Handle)
 	}
 	return gone, nil
-}
-
-// History returns the latest sign-ins of accounts, newest first; all of them if limit is 0.
-func (m *Manager) History(ctx context.Context, limit int, userIDs ...string) ([]SignIn, error) {
-	var entries []SignIn
-	for _, id := range userIDs {
-		q := store.Query{Key: keyUser(id), Descending: true, Limit: limit}
-		if limit == 0 {
-			for item, err := range m.history.All(ctx, q) {
-				if err != nil {
-					return nil, err
-				}
-				entries = append(entries, item.Value)
-			}
-			continue
-		}
-		items, err := m.history.Find(ctx, q)
-		if err != nil {
-			return nil, err
-		}
-		for _, item := range items {
-			entries = append(entries, item.Value)
-		}
-	}
-	slices.SortFunc(entries, func(a, b SignIn) int { return b.At.Compare(a.At) })
-	if limit == 0 {
-		return entries, nil
-	}
-	return entries[:min(limit, len(entries))], nil
-}
-
-// DeleteHistory removes the history of accounts.
-func (m *Manager) DeleteHistory(ctx context.Context, userIDs ...string) error {
-	for _, id := range userIDs {
-		for item, err := range m.history.All(ctx, store.Query{Key: keyUser(id)}) {
-			if err != nil {
-				return err
-			}
-			if err := m.history.Delete(ctx, item.ID); err != nil && !errors.Is(err, ErrNotFound) {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // Count tells how many sessions there are in which somebody is signed in.

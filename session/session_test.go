@@ -663,7 +663,7 @@ func TestDeleteAccount(t *testing.T) {
 	if _, err := users.Get(t.Context(), ada.ID); !errors.Is(err, identity.ErrNotFound) {
 		t.Errorf("the account: %v", err)
 	}
-	if entries, err := h.History(t.Context(), 10, ada.ID, absorbed.ID); len(entries) != 0 || err != nil {
+	if entries, err := h.History(t.Context(), session.HistoryQuery{Limit: 10, UserIDs: []string{ada.ID, absorbed.ID}}); len(entries) != 0 || err != nil {
 		t.Errorf("history: %v, %v", entries, err)
 	}
 	one.signOut() // is the caller's to do
@@ -678,7 +678,7 @@ func TestHistory(t *testing.T) {
 		h.browser().signIn([]string{"ada", "absorbed"}[i%2])
 		h.clock.Advance(24 * time.Hour)
 	}
-	h.browser().signIn("bob")
+	bobs := h.browser().signIn("bob")
 	days := func(entries []session.SignIn, err error) (days []int) {
 		h.must(err)
 		for _, e := range entries {
@@ -698,24 +698,25 @@ func TestHistory(t *testing.T) {
 		{"all", 0, []string{"absorbed", "ada"}, []int{4, 3, 2, 1, 0}},
 		{"of nobody", 10, []string{"eve"}, nil},
 	} {
-		if diff := cmp.Diff(tc.want, days(h.History(t.Context(), tc.limit, tc.users...))); diff != "" {
+		if diff := cmp.Diff(tc.want, days(h.History(t.Context(), session.HistoryQuery{Limit: tc.limit, UserIDs: tc.users}))); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tc.what, diff)
 		}
 	}
-	entries, err := h.History(t.Context(), 1, "bob")
+	entries, err := h.History(t.Context(), session.HistoryQuery{Limit: 1, UserIDs: []string{"bob"}})
 	h.must(err)
 	want := session.SignIn{
-		UserID: "bob", At: h.clock.Now(), Provider: "test", Application: "Cocoda", Address: "192.0.2.1", UserAgent: "Browser/1", Result: "ok",
+		ID: entries[0].ID, UserID: "bob", At: h.clock.Now(), Provider: "test", Application: "Cocoda", Address: "192.0.2.1", UserAgent: "Browser/1",
+		Session: bobs.Handle, Result: session.ResultOK,
 	}
 	if diff := cmp.Diff([]session.SignIn{want}, entries); diff != "" {
 		t.Errorf("entry (-want +got):\n%s", diff)
 	}
 	h.clock.Advance(90*24*time.Hour - 3*24*time.Hour)
-	if diff := cmp.Diff([]int{4, 3}, days(h.History(t.Context(), 10, "ada", "absorbed"))); diff != "" {
+	if diff := cmp.Diff([]int{4, 3}, days(h.History(t.Context(), session.HistoryQuery{Limit: 10, UserIDs: []string{"ada", "absorbed"}}))); diff != "" {
 		t.Errorf("after 90 days (-want +got):\n%s", diff)
 	}
 	h.must(h.DeleteHistory(t.Context(), "ada"))
-	if diff := cmp.Diff([]int{3}, days(h.History(t.Context(), 10, "ada", "absorbed"))); diff != "" {
+	if diff := cmp.Diff([]int{3}, days(h.History(t.Context(), session.HistoryQuery{Limit: 10, UserIDs: []string{"ada", "absorbed"}}))); diff != "" {
 		t.Errorf("after one was deleted (-want +got):\n%s", diff)
 	}
 }

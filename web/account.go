@@ -237,7 +237,7 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request, v visitor) err
 	if err != nil {
 		return err
 	}
-	history, err := s.Sessions.History(ctx, 0, ids...)
+	history, err := s.Sessions.History(ctx, session.HistoryQuery{UserIDs: ids})
 	if err != nil {
 		return err
 	}

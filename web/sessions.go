@@ -28,7 +28,7 @@ func (s *Server) sessionsPage(w http.ResponseWriter, r *http.Request, v visitor)
 	if err != nil {
 		return err
 	}
-	history, err := s.Sessions.History(r.Context(), 20, ids...)
+	history, err := s.Sessions.History(r.Context(), session.HistoryQuery{UserIDs: ids, Limit: 20})
 	if err != nil {
 		return err
 	}
