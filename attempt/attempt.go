@@ -5,6 +5,8 @@
 //
 // A record outlives the time in which it can be finished, so that whoever comes too
 // late, or twice, can be led on to where the login was meant to go.
+//
+// Steps are logins under way here, for which a second factor is missing (step.go).
 package attempt
 
 import (
@@ -159,6 +161,7 @@ type Options struct {
 type Book struct {
 	o       Options
 	records *store.Collection[record]
+	steps   *store.Collection[stepRecord]
 }
 
 // NewBook returns the book of an installation.
@@ -166,6 +169,9 @@ func NewBook(o Options) *Book {
 	b := &Book{o: o}
 	b.records = store.NewCollection(o.Store, "attempt", func(r record) store.Index {
 		return store.Index{Expires: r.Began.Add(b.kept())}
+	})
+	b.steps = store.NewCollection(o.Store, "step", func(s stepRecord) store.Index {
+		return store.Index{Expires: s.Began.Add(StepLife)}
 	})
 	return b
 }

@@ -64,6 +64,8 @@ type Client struct {
 
 	// Trusted applications are not asked about: no consent page.
 	Trusted bool `json:"trusted,omitempty"`
+	// RequireMFA lets nobody in without a second factor.
+	RequireMFA bool `json:"require_mfa,omitempty"`
 	// FAPI holds the client to the FAPI 2.0 Security Profile.
 	FAPI bool `json:"fapi,omitempty"`
 	// RequirePKCE is true if it is left out. False is for confidential clients whose software

@@ -72,6 +72,7 @@ type Directory struct {
 	changed  func(ids ...string)
 	sealer   Sealer
 	exposes  func(provider string) bool
+	released func(ctx context.Context, provider, id string)
 }
 
 // Options are what a Directory needs beside the store.
@@ -89,6 +90,9 @@ type Options struct {
 	// Without a Sealer nothing of that is kept, dropped or shown.
 	Sealer  Sealer
 	Exposes func(provider string) bool
+	// Released is told of identities that nobody has any more, after they were disconnected
+	// or their account was deleted; nil is allowed.
+	Released func(ctx context.Context, provider, id string)
 	// CacheSize and CacheAge bound what is kept in memory.
 	CacheSize int
 	CacheAge  time.Duration
@@ -105,6 +109,9 @@ func NewDirectory(engine store.Engine, o Options) *Directory {
 	if o.Exposes == nil {
 		o.Exposes = func(string) bool { return false }
 	}
+	if o.Released == nil {
+		o.Released = func(context.Context, string, string) {}
+	}
 	return &Directory{
 		accounts: store.NewCollection(engine, Kind, index),
 		departed: store.NewCollection(engine, "departed user", func(departed) store.Index { return store.Index{} }),
@@ -115,6 +122,7 @@ func NewDirectory(engine store.Engine, o Options) *Directory {
 		changed:  o.Changed,
 		sealer:   o.Sealer,
 		exposes:  o.Exposes,
+		released: o.Released,
 	}
 }
 
@@ -598,8 +606,12 @@ func (d *Directory) Disconnect(ctx context.Context, id, provider string) (Accoun
 		delete(a.Given, provider)
 		return nil
 	})
-	if err != nil || holder == "" {
+	if err != nil {
 		return a, err
+	}
+	d.released(ctx, provider, gone.ID)
+	if holder == "" {
+		return a, nil
 	}
 	// The identity is free already as far as Owner is concerned; this tidies up.
 	if item, err := d.accounts.GetUnique(ctx, keyIdentity(provider, gone.ID)); err == nil && item.ID == holder {
@@ -662,7 +674,9 @@ func (d *Directory) SetDisabled(ctx context.Context, id string, disabled bool) (
 // Delete removes an account and the tombstones of those it has absorbed. Its
 // identities are free at once, even if the rest has to be finished by Heal.
 func (d *Directory) Delete(ctx context.Context, id string) error {
+	var gone map[string]Identity
 	a, err := d.update(ctx, id, func(a *Account) error {
+		gone = a.Identities
 		// Nothing but the id stays, and whether it was taken over, so that whoever holds an
 		// older version fails to write it.
 		*a = Account{ID: a.ID, Deleted: true, Adopted: a.Adopted}
@@ -675,6 +689,9 @@ func (d *Directory) Delete(ctx context.Context, id string) error {
 		return err
 	}
 	d.wrote(a.ID)
+	for provider, i := range gone {
+		d.released(ctx, provider, i.ID)
+	}
 	return nil
 }
 

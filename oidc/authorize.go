@@ -42,6 +42,8 @@ const (
 	Choose
 	// Consent: whether the client may have what it asks for.
 	Consent
+	// StepUp: who is signed in has to give a second factor as well.
+	StepUp
 )
 
 // Ask is a question to the person.
@@ -81,12 +83,15 @@ type interaction struct {
 
 func (i interaction) index() store.Index { return store.Index{Expires: i.Began.Add(interactionLife)} }
 
-// signIn names the latest sign-in of a session: the secret changes with each. It is empty
-// for nobody.
+// signIn names the latest sign-in of a session. It is empty for nobody.
 func (w *Person) signIn() string {
 	if w == nil {
 		return ""
 	}
+	if w.Session.SignIn != "" {
+		return w.Session.SignIn
+	}
+	// Sessions of former versions have no name for it; their secret changes with each.
 	return hex.EncodeToString(w.Session.Secret[:8])
 }
 
@@ -327,11 +332,20 @@ func (p *Provider) question(ctx context.Context, i *interaction, who *Person) (*
 		}
 		return asked(SignIn, true, e)
 	}
-	if essential := r.essentialACR(); essential != nil && !slices.Contains(essential, acrOf(who.Session)) {
-		if anew {
-			return nil, unmetACR(), nil
+	if !who.Session.MultiFactor() {
+		if essential := r.essentialACR(); essential != nil && !slices.Contains(essential, acrSingle) {
+			return asked(StepUp, false, fail("login_required", "The person has to give a second factor."))
 		}
-		return asked(SignIn, true, fail("login_required", "The person has to sign in in another way."))
+		// What is only preferred is asked of those who can, where somebody may be asked.
+		if prefers(r.ACRValues, acrMulti) && !r.prompts("none") && p.o.HasFactor != nil {
+			able, err := p.o.HasFactor(ctx, who.Account)
+			if err != nil {
+				return nil, nil, err
+			}
+			if able {
+				return asked(StepUp, false, nil)
+			}
+		}
 	}
 	missing, err := p.missingConsent(ctx, who, r)
 	if err != nil {
@@ -406,7 +420,7 @@ func (p *Provider) issue(ctx context.Context, r *request, who *Person, subject s
 		Session: who.Session.Handle, SessionBegan: who.Session.Created,
 		Offline: r.has(scopeOffline) && r.client.allows(grantRefresh) && r.hasType("code"),
 		Scope:   slices.Clone(r.Scope), Resources: r.Resources, Claims: r.Claims, Nonce: r.Nonce,
-		AuthTime: who.Session.AuthTime, ACR: acrOf(who.Session), AMR: amrOf(who.Session),
+		AuthTime: who.Session.AuthTime, ACR: r.acrOf(who.Session), AMR: amrOf(who.Session),
 		KeyThumbprint: r.KeyThumbprint,
 		Created:       now, Used: now, Expires: now.Add(codeLife),
 	}

@@ -75,7 +75,7 @@ func (h *house) refused(step Step, code string) {
 // again is the person after signing in once more, as somebody may do between two steps.
 func (h *house) again(who *Person) *Person {
 	next := *who
-	next.Session.AuthTime, next.Session.Secret = h.clock.Now(), []byte(random())
+	next.Session.AuthTime, next.Session.SignIn = h.clock.Now(), random()
 	return &next
 }
 

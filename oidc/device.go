@@ -218,7 +218,7 @@ func (p *Provider) DecideDevice(ctx context.Context, userCode string, allow bool
 			d.Grant = &grant{
 				Client: c.ClientID, User: who.Account.ID, Subject: p.subject(c, who.Account.ID),
 				Session: who.Session.Handle, SessionBegan: who.Session.Created, Offline: slices.Contains(d.Scope, scopeOffline),
-				Scope: d.Scope, Resources: d.Resources, AuthTime: who.Session.AuthTime, ACR: acrOf(who.Session), AMR: amrOf(who.Session),
+				Scope: d.Scope, Resources: d.Resources, AuthTime: who.Session.AuthTime, ACR: acrOf(who.Session, nil), AMR: amrOf(who.Session),
 				Created: now,
 			}
 		}

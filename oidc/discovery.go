@@ -51,7 +51,7 @@ func (p *Provider) metadata() map[string]any {
 		"response_types_supported":                                 responseTypes(p.o.LegacyFlows),
 		"response_modes_supported":                                 responseModes,
 		"grant_types_supported":                                    grants,
-		"acr_values_supported":                                     ACRValues(),
+		"acr_values_supported":                                     p.acrValues(),
 		"subject_types_supported":                                  []string{subjectPublic, subjectPairwise},
 		"id_token_signing_alg_values_supported":                    algs,
 		"userinfo_signing_alg_values_supported":                    algs,

@@ -63,6 +63,10 @@ type Options struct {
 	// nothing: a public client. An error refuses it; nil is no limit.
 	Limit func(r *http.Request) error
 
+	// HasFactor tells whether somebody could give a second factor; nil: nobody can, there
+	// are no accounts of our own.
+	HasFactor func(context.Context, identity.Account) (bool, error)
+
 	// Locales are the languages of our pages, as BCP 47 tags.
 	Locales []string
 

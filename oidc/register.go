@@ -53,7 +53,7 @@ var registrable = []string{
 // with, or what it reaches.
 var reserved = []string{
 	"client_id", "client_secret", "client_secret_hash", "client_secret_file",
-	"trusted", "fapi", "require_pkce", "origins", "resources",
+	"trusted", "require_mfa", "fapi", "require_pkce", "origins", "resources",
 }
 
 // registration is what a client asks to be known as.
@@ -395,6 +395,7 @@ func (p *Provider) changeClient(r *http.Request) (any, error) {
 		old := s.Client
 		s.Name, s.URL, s.Client = m.ClientName, m.ClientURI, m.Client
 		s.Client.ClientID, s.Client.Trusted, s.Client.FAPI = old.ClientID, old.Trusted, old.FAPI
+		s.Client.RequireMFA = old.RequireMFA
 		s.Client.RequirePKCE, s.Client.Origins, s.Client.Resources = old.RequirePKCE, old.Origins, old.Resources
 		secret = p.secretFor(s)
 		return p.acceptable(*s)

@@ -288,7 +288,7 @@ func (p *Provider) fill(r *request, values url.Values) *Error {
 			return e
 		}
 	}
-	if essential := r.essentialACR(); essential != nil && len(intersect(essential, ACRValues())) == 0 {
+	if essential := r.essentialACR(); essential != nil && len(intersect(essential, p.acrValues())) == 0 {
 		return unmetACR()
 	}
 	if e := p.checkHints(r); e != nil {
@@ -397,7 +397,12 @@ func (r *request) wantedSubjects() []string {
 
 // essentialACR are the classes of which the sign-in has to reach one; nil if any will do
 // (OpenID Connect Core, 5.5.1.1).
-func (r *request) essentialACR() []string { return r.wantedValues("acr", true) }
+func (r *request) essentialACR() []string {
+	if r.client.RequireMFA {
+		return []string{acrMulti} // whatever the request says
+	}
+	return r.wantedValues("acr", true)
+}
 
 // unmetACR: OpenID Connect Core Unmet Authentication Requirements 1.0.
 func unmetACR() *Error {

@@ -217,13 +217,36 @@ func (p *Provider) subject(c *Client, user string) string {
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// acrSingle is the class of a sign-in with one factor, wherever it was checked.
-const acrSingle = "1"
+// Authentication context classes: one factor, wherever it was checked, or several.
+const (
+	acrSingle = "1"
+	acrMulti  = "2"
+)
 
-// ACRValues are the authentication context classes that a sign-in can reach.
-func ACRValues() []string { return []string{acrSingle} }
+// acrValues are the authentication context classes that a sign-in can reach.
+func (p *Provider) acrValues() []string {
+	if p.o.HasFactor == nil {
+		return []string{acrSingle}
+	}
+	return []string{acrSingle, acrMulti}
+}
 
-func acrOf(session.Session) string { return acrSingle }
+// acrOf is the class of a session. Where only some will do it is one of those, if the
+// session reaches it: several factors are one as well.
+func acrOf(s session.Session, wanted []string) string {
+	if s.MultiFactor() && (wanted == nil || slices.Contains(wanted, acrMulti)) {
+		return acrMulti
+	}
+	return acrSingle
+}
+
+func (r *request) acrOf(s session.Session) string { return acrOf(s, r.essentialACR()) }
+
+// prefers tells whether the first of the classes that we know is the one.
+func prefers(values []string, class string) bool {
+	i := slices.IndexFunc(values, func(v string) bool { return v == acrSingle || v == acrMulti })
+	return i >= 0 && values[i] == class
+}
 
 // amrOf is how somebody has signed in (RFC 8176).
 func amrOf(s session.Session) []string { return s.Methods }

@@ -30,6 +30,8 @@ var strategies = map[string]strategy{
 	"mediawiki":     {options: func() options { return new(mediawikiOptions) }, exposes: true, url: "https://www.mediawiki.org/wiki/MediaWiki"},
 	"stackexchange": {options: func() options { return new(stackExchangeOptions) }, url: "https://stackexchange.com"},
 	"oidc":          {options: func() options { return new(oidcOptions) }},
+
+	"account": {options: func() options { return new(accountOptions) }},
 }
 
 // strategyOf finds a strategy by its name.
@@ -81,8 +83,11 @@ type Provider struct {
 	// the profile (Provider, URI), so that no strategy has to.
 	Checker Checker
 	// Website is nil when people do not sign in on pages of the provider's own. It checks
-	// and completes in the same way. Exactly one of Checker and Website is set.
+	// and completes in the same way.
 	Website Website
+	// Account is nil unless the accounts of the provider live here. Exactly one of Checker,
+	// Website and Account is set.
+	Account *Account
 	// AnswerKey is the parameter by which the answer of a Website names its login.
 	AnswerKey string
 	// FormPost: the answer of a Website may come as a form that is posted from its pages
@@ -170,6 +175,15 @@ func (s *Set) Get(id string) (*Provider, bool) {
 	return p, ok
 }
 
+// Local is the provider whose accounts live here; false if there is none.
+func (s *Set) Local() (*Provider, bool) {
+	list := s.All()
+	if i := slices.IndexFunc(list, func(p *Provider) bool { return p.Account != nil }); i >= 0 {
+		return list[i], true
+	}
+	return nil, false
+}
+
 // Exposes tells whether an enabled provider has what it gives to act there in people's
 // names handed on to applications (exposeUpstreamToken).
 func (s *Set) Exposes(id string) bool {
@@ -219,7 +233,7 @@ func (o *opening) open(cp config.Provider) *Provider {
 	}
 	p := &Provider{Provider: cp, Callback: e.callback()}
 	opts.open(e, p)
-	if p.Checker != nil {
+	if p.Checker != nil || p.Account != nil {
 		p.CredentialsNecessary = true
 	} else if cp.CredentialsNecessary && len(e.bad) == 0 {
 		e.problem("credentialsNecessary", "is true, but "+cp.Strategy+" asks for no password here", "remove it")

@@ -41,8 +41,12 @@ type Session struct {
 	// Provider is where the person has last proved who they are, at AuthTime.
 	Provider string    `json:"provider"`
 	AuthTime time.Time `json:"authTime"`
-	// Methods are how they did it (RFC 8176): "pwd", or "fed" for a provider's website.
+	// Methods are how they did it (RFC 8176): "pwd", or "fed" for a provider's website; with
+	// "mfa" several factors were given, the last of them at Elevated.
 	Methods []string `json:"methods,omitempty"`
+	// SignIn names the latest sign-in: giving one more factor is none.
+	SignIn   string    `json:"signIn,omitempty"`
+	Elevated time.Time `json:"elevated,omitzero"`
 	// Application is the name of the application that sent the person.
 	Application string `json:"application,omitempty"`
 	// Address and UserAgent are those of the sign-in.
@@ -215,11 +219,12 @@ type Login struct {
 func (m *Manager) begin(ctx context.Context, handle, entry string, l Login) (Session, []byte, error) {
 	now, secret := m.now(), random(secretSize)
 	s := Session{
-		Handle: handle, Secret: hash(secret), UserID: l.UserID, Provider: l.Provider, AuthTime: now, Methods: l.Methods,
+		Handle: handle, Secret: hash(secret), UserID: l.UserID, Provider: l.Provider, AuthTime: now,
 		Application: l.Application, Address: l.Address, UserAgent: l.UserAgent,
 		Country: l.Country, City: l.City, Device: l.Device,
 		Created: now, LastSeen: now, Expires: now.Add(m.lifetime),
 	}
+	s.proved(l.Methods, now)
 	_, err := m.sessions.Insert(ctx, s.Handle, s)
 	if errors.Is(err, store.ErrExists) {
 		// Somebody has signed in with a copy of the same anonymous cookie: that
@@ -247,8 +252,9 @@ func (m *Manager) renew(ctx context.Context, v Visit, l Login) (Session, []byte,
 		}
 		now := m.now()
 		s.Secret, s.UserID, s.Provider, s.AuthTime = hash(secret), l.UserID, l.Provider, now
-		s.Address, s.UserAgent, s.Methods = l.Address, l.UserAgent, l.Methods
+		s.Address, s.UserAgent = l.Address, l.UserAgent
 		s.Country, s.City, s.Device = l.Country, l.City, l.Device
+		s.proved(l.Methods, now)
 		if l.Application != "" {
 			s.Application = l.Application
 		}

@@ -250,7 +250,7 @@ func TestSignInAndOut(t *testing.T) {
 	}
 	b.wantSignedIn("ada")
 	want := session.Session{
-		Handle: handle, Secret: s.Secret, UserID: "ada", Provider: "test", AuthTime: start, Application: "Cocoda",
+		Handle: handle, Secret: s.Secret, SignIn: s.SignIn, UserID: "ada", Provider: "test", AuthTime: start, Application: "Cocoda",
 		Address: "192.0.2.1", UserAgent: "Browser/1", Created: start, LastSeen: start, Expires: start.Add(lifetime),
 	}
 	if got, err := h.Get(t.Context(), handle); err != nil || !cmp.Equal(want, got) {

@@ -252,7 +252,7 @@ func (s *Server) settle(w http.ResponseWriter, r *http.Request, p *providers.Pro
 	}
 	switch verdict {
 	case attempt.Admit:
-		return s.admit(w, r, v, d, profile)
+		return s.admit(w, r, v, d, proof{profile, []string{"fed"}})
 	case attempt.SomebodyElse:
 		owner, err := s.Users.Owner(r.Context(), profile.Provider, profile.ID)
 		if err != nil && !isNotFound(err) {

@@ -54,7 +54,7 @@ func (s *Server) publicProviders() (json.RawMessage, error) {
 	list := []publicProvider{}
 	for _, p := range s.Providers.All() {
 		list = append(list, publicProvider{
-			ID: p.ID, Strategy: p.Strategy, Name: p.Name, CredentialsNecessary: p.Checker != nil,
+			ID: p.ID, Strategy: p.Strategy, Name: p.Name, CredentialsNecessary: p.CredentialsNecessary,
 			Image: s.image(p), URL: p.URL, LoginURL: s.Config.BaseURL.String() + "login/" + url.PathEscape(p.ID),
 		})
 	}

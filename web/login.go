@@ -354,7 +354,7 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	err = s.admit(w, r, v, d, profile)
+	err = s.admit(w, r, v, d, proof{profile, []string{"pwd"}})
 	if errors.Is(err, identity.ErrDisabled) {
 		return again(beside("account_disabled", nil))
 	}
@@ -365,25 +365,45 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
 	return err
 }
 
-// admit lets in whom a provider vouches for: it signs them in, or links the
-// identity to the account of who is signed in.
-func (s *Server) admit(w http.ResponseWriter, r *http.Request, v visitor, d destination, profile identity.Profile) error {
+// proof is what somebody has proved in a request: an identity, and in which ways.
+type proof struct {
+	profile identity.Profile
+	// methods are those of session.Login.
+	methods []string
+}
+
+// admit lets in who has proved an identity: it signs them in, or links the identity to the
+// account of who is signed in. Every way to sign in ends here. Where a second factor is
+// due it leads to that first, and comes back when it was given.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, v visitor, d destination, p proof) error {
+	due, err := s.factorDue(r, v, d, p)
+	if err != nil {
+		return err
+	}
+	if due {
+		return s.askFactor(w, r, v, d, p)
+	}
+	return s.letIn(w, r, v, d, p)
+}
+
+// letIn is admit once nothing is missing.
+func (s *Server) letIn(w http.ResponseWriter, r *http.Request, v visitor, d destination, p proof) error {
 	if v.account != nil && d.fresh {
-		return s.signInAnew(w, r, v, d, profile)
+		return s.signInAnew(w, r, v, d, p)
 	}
 	if v.account != nil {
-		err := s.link(w, r, v, d, profile)
+		err := s.link(w, r, v, d, p)
 		if !isNotFound(err) {
 			return err
 		}
 		// The account was deleted a moment ago: nobody is signed in any more.
 		v = visitor{Visit: session.Visit{Stale: true}}
 	}
-	account, _, err := s.Users.SignIn(r.Context(), profile)
+	account, _, err := s.Users.SignIn(r.Context(), p.profile)
 	if err != nil {
 		return err
 	}
-	if _, err := s.Sessions.SignIn(r.Context(), w, v.Visit, s.loginOf(r, account.ID, profile.Provider, d)); err != nil {
+	if _, err := s.Sessions.SignIn(r.Context(), w, v.Visit, s.loginOf(r, account.ID, d, p)); err != nil {
 		return err
 	}
 	return s.arrive(w, d, note("success", "signed_in", nil))
@@ -391,8 +411,8 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, v visitor, d dest
 
 // signInAnew signs in who was asked to prove who they are. Somebody else than who was
 // signed in gets a session of their own in the place of the other; nothing is linked.
-func (s *Server) signInAnew(w http.ResponseWriter, r *http.Request, v visitor, d destination, profile identity.Profile) error {
-	account, _, err := s.Users.SignIn(r.Context(), profile)
+func (s *Server) signInAnew(w http.ResponseWriter, r *http.Request, v visitor, d destination, p proof) error {
+	account, _, err := s.Users.SignIn(r.Context(), p.profile)
 	if err != nil {
 		return err
 	}
@@ -403,26 +423,26 @@ func (s *Server) signInAnew(w http.ResponseWriter, r *http.Request, v visitor, d
 		}
 		visit = session.Visit{Handle: visit.Handle}
 	}
-	if _, err := s.Sessions.SignIn(r.Context(), w, visit, s.loginOf(r, account.ID, profile.Provider, d)); err != nil {
+	if _, err := s.Sessions.SignIn(r.Context(), w, visit, s.loginOf(r, account.ID, d, p)); err != nil {
 		return err
 	}
 	return s.arrive(w, d, note("success", "signed_in", nil))
 }
 
-func (s *Server) loginOf(r *http.Request, userID, provider string, d destination) session.Login {
+func (s *Server) loginOf(r *http.Request, userID string, d destination, p proof) session.Login {
 	return session.Login{
-		UserID: userID, Provider: provider, Application: d.application,
-		Address: clientAddress(r), UserAgent: truncate(r.UserAgent(), 512), Methods: s.methods(provider),
+		UserID: userID, Provider: p.profile.Provider, Application: d.application,
+		Address: clientAddress(r), UserAgent: truncate(r.UserAgent(), 512), Methods: p.methods,
 	}
 }
 
-// methods are how people sign in with a provider (RFC 8176): with a password, or in a
-// way that another server knows of.
-func (s *Server) methods(provider string) []string {
-	if p, ok := s.Providers.Get(provider); ok && p.Checker != nil {
-		return []string{"pwd"}
+// more is the proof together with what the session stands on already: who proves one more
+// identity has not given up a factor.
+func (p proof) more(current *session.Session) proof {
+	if current != nil && current.MultiFactor() && !slices.Contains(p.methods, session.MethodMFA) {
+		p.methods = append(slices.Clone(p.methods), session.MethodMFA)
 	}
-	return []string{"fed"}
+	return p
 }
 
 // truncate cuts s to n bytes of valid UTF-8.
@@ -432,20 +452,21 @@ func truncate(s string, n int) string {
 
 // link adds an identity to the account of who is signed in, or says why not, or
 // asks whether the accounts are to be merged.
-func (s *Server) link(w http.ResponseWriter, r *http.Request, v visitor, d destination, profile identity.Profile) error {
+func (s *Server) link(w http.ResponseWriter, r *http.Request, v visitor, d destination, p proof) error {
+	profile := p.profile
 	account, err := s.Users.Link(r.Context(), v.account.ID, profile)
 	var owned *identity.OwnedError
 	var shared *identity.SharedError
 	switch {
 	case errors.As(err, &owned):
-		return s.askMerge(w, v, d, profile, owned.Owner)
+		return s.askMerge(w, v, d, p, owned.Owner)
 	case errors.As(err, &shared):
 		return s.redirectNoting(w, s.path("account"), note("error", "merge_conflict", map[string]any{"Providers": s.providerNames(shared.Providers)}))
 	case err != nil:
 		return err
 	}
 	// Who has proved one more identity has a session worth more than before.
-	if _, err := s.Sessions.SignIn(r.Context(), w, v.Visit, s.loginOf(r, account.ID, profile.Provider, d)); err != nil {
+	if _, err := s.Sessions.SignIn(r.Context(), w, v.Visit, s.loginOf(r, account.ID, d, p.more(v.Session))); err != nil {
 		return err
 	}
 	f := note("success", "linked", map[string]any{"Provider": s.providerName(profile.Provider)})

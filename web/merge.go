@@ -26,19 +26,20 @@ func (s *Server) mountMerge(r chi.Router) {
 // document, and worth nothing in another session, for other accounts, later, or
 // after the next sign-in, which the merge itself is: it works once.
 type mergeProof struct {
-	Session  string `json:"s"` // events.Binding
-	User     string `json:"u"`
-	Other    string `json:"o"`
-	Provider string `json:"p"`
-	ID       string `json:"i"`
-	Redirect string `json:"r,omitempty"`
-	Expires  int64  `json:"e"`
+	Session  string   `json:"s"` // events.Binding
+	User     string   `json:"u"`
+	Other    string   `json:"o"`
+	Provider string   `json:"p"`
+	ID       string   `json:"i"`
+	Methods  []string `json:"m,omitempty"`
+	Redirect string   `json:"r,omitempty"`
+	Expires  int64    `json:"e"`
 }
 
 // askMerge sends the browser to the page that shows both accounts.
-func (s *Server) askMerge(w http.ResponseWriter, v visitor, d destination, profile identity.Profile, owner identity.Account) error {
+func (s *Server) askMerge(w http.ResponseWriter, v visitor, d destination, p proof, owner identity.Account) error {
 	proof, err := s.sealer.Seal(mergeProof{
-		Session: events.Binding(v.Session), User: v.account.ID, Other: owner.ID, Provider: profile.Provider, ID: profile.ID,
+		Session: events.Binding(v.Session), User: v.account.ID, Other: owner.ID, Provider: p.profile.Provider, ID: p.profile.ID, Methods: p.methods,
 		Redirect: d.redirect, Expires: s.Clock.Now().Add(proofLife).Unix(),
 	})
 	if err != nil {
@@ -130,7 +131,8 @@ func (s *Server) merge(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	d := destination{redirect: p.Redirect}
-	if _, err := s.Sessions.SignIn(r.Context(), w, v.Visit, s.loginOf(r, account.ID, p.Provider, d)); err != nil {
+	made := proof{identity.Profile{Provider: p.Provider, ID: p.ID}, p.Methods}
+	if _, err := s.Sessions.SignIn(r.Context(), w, v.Visit, s.loginOf(r, account.ID, d, made.more(v.Session))); err != nil {
 		return err
 	}
 	return s.arrive(w, d, note("success", "merged", nil))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"login-server/identity"
 	"login-server/internal/outbound"
 	"login-server/oidc"
 	"login-server/templates"
@@ -33,7 +34,12 @@ func (s *Server) newOpenID() (*oidc.Provider, error) {
 	for _, language := range s.Templates.Languages() {
 		locales = append(locales, language.Tag)
 	}
+	var hasFactor func(context.Context, identity.Account) (bool, error)
+	if _, ok := s.Providers.Local(); ok {
+		hasFactor = s.hasFactor
+	}
 	return oidc.New(context.Background(), cfg.Applications, oidc.Options{
+		HasFactor: hasFactor,
 		Issuer: strings.TrimSuffix(cfg.BaseURL.String(), "/"), Store: s.Store, Users: s.Users, Sessions: s.Sessions, Tokens: s.Tokens,
 		HTTP: outbound.New(outbound.Options{
 			Loopback: !cfg.Production(), Trusted: oidc.Addresses(cfg.Applications), Version: s.Version,
@@ -205,6 +211,8 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request, v visitor, step oi
 			query.Set("fresh", "1")
 		}
 		return redirect(w, s.path("login?"+query.Encode()))
+	case oidc.StepUp:
+		return s.stepUp(w, s.Config.Origin()+s.continuation(ask.Interaction))
 	case oidc.Choose:
 		page := templates.ChoosePage{Layout: s.layout(w, r, v), Client: clientOf(ask), Request: ask.Interaction, Person: v.personID(),
 			Action: s.path(strings.TrimPrefix(pathContinue, "/")), Other: s.asAnother(ask)}

@@ -26,6 +26,7 @@ import (
 	"login-server/attempt"
 	"login-server/clock"
 	"login-server/config"
+	"login-server/credential"
 	"login-server/events"
 	"login-server/identity"
 	"login-server/notify"
@@ -48,6 +49,8 @@ type Deps struct {
 	Tokens    *token.Manager
 	Tickets   *token.Tickets
 	Providers *providers.Set
+	// Credentials are those of the accounts that live here.
+	Credentials *credential.Book
 	Bus       events.Bus
 	// Heard tells whether Bus brings what other nodes say at this moment; nil: no other
 	// process serves with this store.
@@ -307,7 +310,8 @@ var roots = map[string]bool{
 	"login": true, "account": true, "merge": true, "sessions": true, "logout": true, "disconnect": true,
 	"delete": true, "help": true, "api": true, "about": true, "providers": true, "currentUser": true,
 	"users": true, "token": true, "healthz": true, "readyz": true, "metrics": true, "static": true,
-	".well-known": true, "oauth": true, "events": true, "device": true, "dev": true, "favicon.ico": true, "lang": true,
+	".well-known": true, "oauth": true, "events": true, "device": true, "dev": true,
+	"signup": true, "reset": true, "unlock": true, "factor": true, "security": true, "admin": true, "pictures": true, "challenge": true, "favicon.ico": true, "lang": true,
 }
 
 // checkReservedIDs refuses ids of providers that would make a path ambiguous when

@@ -30,6 +30,7 @@ import (
 
 	"login-server/clock"
 	"login-server/config"
+	"login-server/credential"
 	"login-server/events"
 	"login-server/identity"
 	"login-server/internal/testenv"
@@ -95,11 +96,12 @@ type server struct {
 	// share anything.
 	installation string
 
-	users     *identity.Directory
-	sessions  *session.Manager
-	providers *providers.Set
-	notify    *notify.Queue // what it catches: mail and sms
-	delivers  *notify.Queue // the one whose deliveries go on, since somebody has asked
+	credentials *credential.Book
+	users       *identity.Directory
+	sessions    *session.Manager
+	providers   *providers.Set
+	notify      *notify.Queue // what it catches: mail and sms
+	delivers    *notify.Queue // the one whose deliveries go on, since somebody has asked
 
 	options   options
 	environ   []string
@@ -246,9 +248,18 @@ func (s *server) start() {
 		guard.Timeout, guard.PingTimeout, guard.AskEvery = s.options.patience, s.options.patience, time.Second
 	}
 	s.guard = store.NewGuard(s.store, guard)
+	newID := func() string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", s.ids.Add(1)) }
+	if s.credentials, err = credential.NewBook(credential.Options{Store: s.guard, Clock: s.clock, NewID: newID, Secrets: s.cfg.SessionSecrets}); err != nil {
+		s.t.Fatal(err)
+	}
 	s.users = identity.NewDirectory(s.guard, identity.Options{
 		BaseURL: s.base, Now: now,
-		NewID: func() string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", s.ids.Add(1)) },
+		NewID: newID,
+		Released: func(ctx context.Context, provider, id string) {
+			if p, ok := s.providers.Local(); ok && p.ID == provider {
+				_ = s.credentials.Delete(ctx, id)
+			}
+		},
 		Changed: func(ids ...string) {
 			for _, id := range ids {
 				bus.Publish(events.Hint{User: id})
@@ -301,7 +312,7 @@ func (s *server) start() {
 		s.t.Fatal(err)
 	}
 	running, err := web.New(web.Deps{
-		Config: s.cfg, Store: s.guard, Heard: s.options.heard, Users: s.users, Sessions: s.sessions, Tokens: tokens, Tickets: tickets,
+		Config: s.cfg, Store: s.guard, Heard: s.options.heard, Users: s.users, Sessions: s.sessions, Credentials: s.credentials, Tokens: tokens, Tickets: tickets,
 		Providers: s.providers, Bus: bus, Redis: shared, RedisName: s.installation, Logouts: logouts, Notify: s.notify, Templates: pages, Static: files, Clock: s.clock, Log: log, Version: "1.2.3", Dev: s.options.dev,
 	})
 	if err != nil {

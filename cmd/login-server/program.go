@@ -19,6 +19,7 @@ import (
 
 	"login-server/clock"
 	"login-server/config"
+	"login-server/credential"
 	"login-server/events"
 	"login-server/identity"
 	"login-server/notify"
@@ -50,6 +51,9 @@ type program struct {
 	sessions *session.Manager
 	logouts  *oidc.Logouts
 	notify   *notify.Queue // nil as long as there is no secret to seal with
+	// credentials of the accounts that live here. Commands that do not know the secrets can
+	// neither open nor make what is sealed in them.
+	credentials *credential.Book
 }
 
 // databasePath is where the embedded store keeps everything.
@@ -93,6 +97,10 @@ func openProgram(ctx context.Context, cfg *config.Config, log *slog.Logger, u up
 		return nil, err
 	}
 	p.guard = store.NewGuard(p.store, store.GuardOptions{Now: p.clock.Now, Log: log})
+	p.credentials, err = credential.NewBook(credential.Options{Store: p.guard, Clock: p.clock, NewID: uuid.NewString, Secrets: cfg.SessionSecrets})
+	if err != nil {
+		return nil, err
+	}
 	p.users = identity.NewDirectory(p.guard, identity.Options{
 		BaseURL: cfg.BaseURL.String(), Now: p.clock.Now, NewID: uuid.NewString,
 		Changed: func(ids ...string) {
@@ -100,7 +108,8 @@ func openProgram(ctx context.Context, cfg *config.Config, log *slog.Logger, u up
 				p.bus.Publish(events.Hint{User: id})
 			}
 		},
-		Sealer: u.sealer, Exposes: u.exposes,
+		Released: p.released,
+		Sealer:   u.sealer, Exposes: u.exposes,
 		CacheSize: cacheSize, CacheAge: cacheAge,
 	})
 	p.logouts = oidc.NewLogouts(p.guard, p.clock, log)
@@ -118,6 +127,18 @@ func openProgram(ctx context.Context, cfg *config.Config, log *slog.Logger, u up
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
+}
+
+// released removes what an identity that nobody has any more was proved with, if it was
+// one of the accounts that live here. A failure leaves what is of no use to anybody.
+func (p *program) released(ctx context.Context, provider, id string) {
+	for _, entry := range p.cfg.Providers {
+		if entry.ID == provider && entry.Strategy == "account" {
+			if err := p.credentials.Delete(ctx, id); err != nil {
+				p.log.Warn("the credential of an identity that is gone was not removed", "credential", id, "err", err)
+			}
+		}
+	}
 }
 
 // close releases the database, and then the bus: while that is there, nobody has to be told

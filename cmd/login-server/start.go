@@ -206,7 +206,7 @@ func (s *server) open(ctx context.Context) error {
 		return err
 	}
 	s.web, err = web.New(web.Deps{
-		Config: cfg, Store: s.guard, Users: s.users, Sessions: s.sessions, Tokens: s.tokens, Tickets: tickets,
+		Config: cfg, Store: s.guard, Users: s.users, Sessions: s.sessions, Credentials: s.credentials, Tokens: s.tokens, Tickets: tickets,
 		Providers: s.providers, Bus: s.bus, Heard: s.otherNodes(), Nodes: s.living(), Redis: s.redis, RedisName: installation(cfg), Logouts: s.logouts, Notify: s.notify, Templates: s.pages, Static: s.files, Clock: s.clock, Log: s.log, Version: version, Dev: s.dev,
 	})
 	return err

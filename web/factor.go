@@ -1,0 +1,141 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"login-server/attempt"
+	"login-server/credential"
+	"login-server/identity"
+	"login-server/providers"
+	"login-server/session"
+)
+
+// A sign-in to an account with a second factor is in two parts: what was proved first waits
+// in a step (attempt.KeepStep), and nobody is signed in before the factor was given.
+
+// pendingSignIn is what a step holds.
+type pendingSignIn struct {
+	Profile identity.Profile `json:"profile"`
+	Methods []string         `json:"methods"`
+	// Credential is whose factors have to be given, and Changed what it was at the time:
+	// whoever changes a password throws out who has got halfway with the old one.
+	Credential string `json:"credential"`
+	Changed    int64  `json:"changed"`
+	// User was signed in when it began; empty for nobody. Fresh: see destination.
+	User  string `json:"user,omitempty"`
+	Fresh bool   `json:"fresh,omitempty"`
+}
+
+// local is the provider whose accounts live here, and the credential of an account there;
+// false if it has none.
+func (s *Server) credentialOf(ctx context.Context, a identity.Account) (*providers.Provider, credential.Credential, bool, error) {
+	p, ok := s.Providers.Local()
+	if !ok {
+		return nil, credential.Credential{}, false, nil
+	}
+	own, ok := a.Identities[p.ID]
+	if !ok {
+		return p, credential.Credential{}, false, nil
+	}
+	c, err := s.Credentials.Get(ctx, own.ID)
+	if isNotFound(err) {
+		return p, credential.Credential{}, false, nil
+	}
+	return p, c, err == nil, err
+}
+
+// factorDue tells whether a second factor has to be given before the proof lets anybody in:
+// the person whose identity it is wants that, and has not just given one.
+func (s *Server) factorDue(r *http.Request, v visitor, d destination, p proof) (bool, error) {
+	if slices.Contains(p.methods, session.MethodMFA) {
+		return false, nil
+	}
+	owner, err := s.Users.Owner(r.Context(), p.profile.Provider, p.profile.ID)
+	if isNotFound(err) {
+		return false, nil // somebody new, or an identity to link
+	}
+	if err != nil {
+		return false, err
+	}
+	if v.account != nil && v.account.ID == owner.ID && !d.fresh {
+		return false, nil // nothing is gained by it
+	}
+	_, c, ok, err := s.credentialOf(r.Context(), owner)
+	return ok && c.Due() && !s.trusted(r, owner, c), err
+}
+
+// trusted tells whether the browser need not give the second factor of somebody's account.
+func (s *Server) trusted(*http.Request, identity.Account, credential.Credential) bool { return false }
+
+// hasFactor tells whether somebody could give a second factor.
+func (s *Server) hasFactor(ctx context.Context, a identity.Account) (bool, error) {
+	_, c, ok, err := s.credentialOf(ctx, a)
+	return ok && len(c.Factors()) > 0, err
+}
+
+// askFactor keeps what was proved and leads to where the second factor is given.
+func (s *Server) askFactor(w http.ResponseWriter, r *http.Request, v visitor, d destination, p proof) error {
+	owner, err := s.Users.Owner(r.Context(), p.profile.Provider, p.profile.ID)
+	if err != nil {
+		return err
+	}
+	if owner.Disabled {
+		return identity.ErrDisabled
+	}
+	_, c, _, err := s.credentialOf(r.Context(), owner)
+	if err != nil {
+		return err
+	}
+	pending := pendingSignIn{
+		Profile: p.profile, Methods: p.methods, Credential: c.ID, Changed: c.Changed.UnixMilli(), User: v.personID(), Fresh: d.fresh,
+	}
+	name, err := s.attempts.KeepStep(r.Context(), w, r, pending)
+	if err != nil {
+		return err
+	}
+	query := d.values()
+	query.Set("step", name)
+	return redirect(w, s.path("factor?"+query.Encode()))
+}
+
+// goOn lets somebody in who has given the second factor of a step, in the ways of methods.
+// The step is used up: of any number of answers one goes on.
+func (s *Server) goOn(w http.ResponseWriter, r *http.Request, d destination, name string, p pendingSignIn, methods ...string) error {
+	if err := s.attempts.EndStep(r.Context(), name); err != nil {
+		return err
+	}
+	v, err := s.visitor(r)
+	if err != nil {
+		return err
+	}
+	// Whoever signs in, or out, meanwhile changes what the first factor was meant for.
+	verdict, err := s.verdict(r.Context(), v, attempt.Attempt{User: p.User, Fresh: p.Fresh})
+	if err != nil {
+		return err
+	}
+	if verdict != attempt.Admit {
+		return &Error{Status: http.StatusBadRequest, Code: "expired", Message: "Somebody else has signed in meanwhile.", Link: d.addTo(s.path("login"))}
+	}
+	d.fresh = p.Fresh
+	return s.letIn(w, r, v, d, proof{p.Profile, append(slices.Clone(p.Methods), append(methods, session.MethodMFA)...)})
+}
+
+// stepUp leads to where who is signed in gives a second factor, on the way to a page of ours.
+func (s *Server) stepUp(w http.ResponseWriter, target string) error {
+	return redirect(w, s.path("factor?"+url.Values{"redirect_uri": {target}}.Encode()))
+}
+
+// errStep is the answer to a step that cannot be gone on with.
+func (s *Server) errStep(d destination, cause error) error {
+	switch {
+	case errors.Is(cause, attempt.ErrBrowser):
+		return &Error{Status: http.StatusBadRequest, Code: "other_browser", Message: "This sign-in was begun in another browser.", Link: d.addTo(s.path("login"))}
+	case errors.Is(cause, attempt.ErrUnknown), errors.Is(cause, attempt.ErrUsed):
+		return &Error{Status: http.StatusBadRequest, Code: "expired", Message: "This sign-in has expired or was used before.", Link: d.addTo(s.path("login"))}
+	}
+	return cause
+}
