@@ -81,6 +81,11 @@ type Config struct {
 	// Both empty: no metrics.
 	MetricsAddr, MetricsToken string
 
+	// GeoIPPath is the database of places (GEOIP_DB); empty: places are unknown.
+	GeoIPPath string
+	// AuditPeriod is how long the audit log is kept (AUDIT_DAYS, days in the file); 0: for good.
+	AuditPeriod time.Duration
+
 	// Limits of the WebSocket.
 	MaxSocketsPerSession int           // SOCKETS_PER_SESSION, default 5000
 	MaxSocketsPerAddress int           // SOCKETS_PER_ADDRESS, default 10000

@@ -77,6 +77,9 @@ type settings struct {
 	SocketsPerAddress  string `env:"SOCKETS_PER_ADDRESS" envDefault:"10000"`
 	SocketMessageBytes string `env:"SOCKET_MESSAGE_BYTES" envDefault:"16384"`
 	SocketIdleSeconds  string `env:"SOCKET_IDLE_SECONDS" envDefault:"120"`
+
+	GeoIPDB   string `env:"GEOIP_DB"`
+	AuditDays string `env:"AUDIT_DAYS" envDefault:"0"`
 }
 
 // settingNames are the names of settings, in the order of the table.
@@ -221,5 +224,7 @@ func (l *loader) apply(s settings) {
 	c.MaxSocketsPerSession = l.number("SOCKETS_PER_SESSION", s.SocketsPerSession, "a number of sockets", 1, 10_000_000, 5000)
 	c.MaxSocketsPerAddress = l.number("SOCKETS_PER_ADDRESS", s.SocketsPerAddress, "a number of sockets", 1, 10_000_000, 10000)
 	c.MaxSocketMessage = int64(l.number("SOCKET_MESSAGE_BYTES", s.SocketMessageBytes, "a number of bytes", 1024, 16<<20, 16384))
+	c.GeoIPPath = l.resolve(s.GeoIPDB)
+	c.AuditPeriod = l.duration("AUDIT_DAYS", s.AuditDays, "days", 24*time.Hour, 0, 36500, 0)
 	c.SocketIdleTimeout = l.duration("SOCKET_IDLE_SECONDS", s.SocketIdleSeconds, "seconds", time.Second, 1, 60*60*24, 120)
 }

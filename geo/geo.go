@@ -46,7 +46,10 @@ type Places struct {
 // Open reads the database at path. The error wraps that of the file system, or ErrFormat.
 func Open(path string) (*Places, error) {
 	p := &Places{path: path}
-	return p, p.Reload()
+	if err := p.Reload(); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // Reload reads the file again. If it cannot be used, what was in use stays in use.

@@ -24,10 +24,12 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"login-server/attempt"
+	"login-server/audit"
 	"login-server/clock"
 	"login-server/config"
 	"login-server/credential"
 	"login-server/events"
+	"login-server/geo"
 	"login-server/identity"
 	"login-server/notify"
 	"login-server/oidc"
@@ -62,6 +64,10 @@ type Deps struct {
 	// name that is this installation's there; nil: each node counts its own.
 	Redis     redis.UniversalClient
 	RedisName string
+	// Places are where addresses are; nil: unknown.
+	Places *geo.Places
+	// Audit is told what administrators change.
+	Audit *audit.Book
 	// Logouts are told of ends of sessions by Sessions; nil: clients hear of them later.
 	Logouts *oidc.Logouts
 	// Notify queues what is sent to people by mail and SMS.

@@ -28,10 +28,12 @@ import (
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
 
+	"login-server/audit"
 	"login-server/clock"
 	"login-server/config"
 	"login-server/credential"
 	"login-server/events"
+	"login-server/geo"
 	"login-server/identity"
 	"login-server/internal/testenv"
 	"login-server/internal/teststore"
@@ -306,6 +308,12 @@ func (s *server) start() {
 	if s.notify, err = notify.New(notify.Options{Store: s.guard, Sealer: messages, Clock: s.clock, Log: log, Dev: true}); err != nil {
 		s.t.Fatal(err)
 	}
+	var places *geo.Places
+	if s.cfg.GeoIPPath != "" {
+		if places, err = geo.Open(s.cfg.GeoIPPath); err != nil {
+			s.t.Fatal(err)
+		}
+	}
 	files := static.New(static.Options{})
 	pages, err := templates.New(templates.Options{Asset: files.Asset})
 	if err != nil {
@@ -313,7 +321,7 @@ func (s *server) start() {
 	}
 	running, err := web.New(web.Deps{
 		Config: s.cfg, Store: s.guard, Heard: s.options.heard, Users: s.users, Sessions: s.sessions, Credentials: s.credentials, Tokens: tokens, Tickets: tickets,
-		Providers: s.providers, Bus: bus, Redis: shared, RedisName: s.installation, Logouts: logouts, Notify: s.notify, Templates: pages, Static: files, Clock: s.clock, Log: log, Version: "1.2.3", Dev: s.options.dev,
+		Providers: s.providers, Bus: bus, Redis: shared, RedisName: s.installation, Logouts: logouts, Audit: audit.NewBook(s.guard, now), Places: places, Notify: s.notify, Templates: pages, Static: files, Clock: s.clock, Log: log, Version: "1.2.3", Dev: s.options.dev,
 	})
 	if err != nil {
 		s.t.Fatal(err)

@@ -107,6 +107,7 @@ func (c doctorCmd) Run(ctx context.Context, a *app) error {
 	e.keys()
 	e.secret()
 	e.certificate()
+	e.places()
 	e.clock()
 	e.cookies()
 	e.proxy()

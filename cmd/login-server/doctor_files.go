@@ -222,6 +222,26 @@ func (e *examination) certificate() {
 	e.private(about, cfg.TLSKeyPath, "they can pretend to be this server")
 }
 
+// places says what the database of places is.
+func (e *examination) places() {
+	const about = "places"
+	if e.cfg.GeoIPPath == "" {
+		e.info(about, "are unknown: GEOIP_DB names no database")
+		return
+	}
+	p, err := openPlaces(e.cfg)
+	if err != nil {
+		e.problems(about, err)
+		return
+	}
+	info := p.Info()
+	if age := e.wall.Sub(info.Built); age > 180*24*time.Hour {
+		e.warn(about, fmt.Sprintf("%s is %s of %s: addresses have moved since", shown(e.cfg.GeoIPPath), info.Type, when(info.Built)), "fetch a newer one (geoipupdate)")
+		return
+	}
+	e.ok(about, "%s is %s of %s", shown(e.cfg.GeoIPPath), info.Type, when(info.Built))
+}
+
 // tolerance is how far two clocks may differ without a word.
 const tolerance = 2 * time.Second
 

@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/net/publicsuffix"
 
+	"login-server/audit"
 	"login-server/clock"
 	"login-server/config"
 	"login-server/credential"
@@ -50,6 +51,7 @@ type program struct {
 	users    *identity.Directory
 	sessions *session.Manager
 	logouts  *oidc.Logouts
+	audit    *audit.Book
 	notify   *notify.Queue // nil as long as there is no secret to seal with
 	// credentials of the accounts that live here. Commands that do not know the secrets can
 	// neither open nor make what is sealed in them.
@@ -113,6 +115,7 @@ func openProgram(ctx context.Context, cfg *config.Config, log *slog.Logger, u up
 		CacheSize: cacheSize, CacheAge: cacheAge,
 	})
 	p.logouts = oidc.NewLogouts(p.guard, p.clock, log)
+	p.audit = audit.NewBook(p.guard, p.clock.Now)
 	p.sessions = session.NewManager(p.guard, session.Options{
 		Cookie:   cookieOptions(cfg),
 		Lifetime: time.Duration(cfg.CookieMaxDays) * 24 * time.Hour,

@@ -236,10 +236,10 @@ type stamp struct {
 }
 
 // stamps are those of all files that reload reads.
-type stamps [5]stamp
+type stamps [6]stamp
 
 func (s *server) stamps() (all stamps) {
-	for i, path := range []string{s.cfg.ProvidersPath, s.cfg.JWTPrivateKeyPath, s.cfg.JWTPublicKeyPath, s.cfg.TLSCertPath, s.cfg.TLSKeyPath} {
+	for i, path := range []string{s.cfg.ProvidersPath, s.cfg.JWTPrivateKeyPath, s.cfg.JWTPublicKeyPath, s.cfg.TLSCertPath, s.cfg.TLSKeyPath, s.cfg.GeoIPPath} {
 		if info, err := os.Stat(path); err == nil {
 			all[i] = stamp{info.Size(), info.ModTime()}
 		}
@@ -254,6 +254,7 @@ func (s *server) reload(ctx context.Context) {
 	if s.certificate != nil {
 		errs = append(errs, s.certificate.reload())
 	}
+	errs = append(errs, placesProblem(s.cfg, s.places.Reload()))
 	cfg, warnings, err := config.Load(s.app.dir, s.app.env)
 	if err == nil {
 		var more []string
@@ -291,12 +292,26 @@ func (s *server) keepHouse(ctx context.Context) {
 		if _, err := s.guard.Sweep(ctx); err != nil && ctx.Err() == nil {
 			s.log.Error("sweep expired documents", "err", err)
 		}
+		s.pruneAudit(ctx)
 		s.keysDue()
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
+	}
+}
+
+// pruneAudit removes what the audit log need not have any more.
+func (s *server) pruneAudit(ctx context.Context) {
+	if s.cfg.AuditPeriod == 0 {
+		return
+	}
+	gone, err := s.audit.Prune(ctx, s.clock.Now().Add(-s.cfg.AuditPeriod))
+	if err != nil && ctx.Err() == nil {
+		s.log.Error("prune the audit log", "err", err)
+	} else if gone > 0 {
+		s.log.Info("pruned the audit log", "entries", gone)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"login-server/cluster"
 	"login-server/config"
+	"login-server/geo"
 	"login-server/oidc"
 	"login-server/providers"
 	"login-server/static"
@@ -39,6 +40,7 @@ type server struct {
 	node              *cluster.Node // nil with the embedded store
 	certificate       *certificate  // nil without TLS
 	providers         *providers.Set
+	places            *geo.Places // nil without GEOIP_DB
 	tokens            *token.Manager
 	files             *static.Files
 	pages             *templates.Set
@@ -106,6 +108,10 @@ func (s *server) prepare(ctx context.Context) error {
 
 	if cfg.TLSCertPath != "" && !complained(problems[0], "TLS_CERT_PATH") && !complained(problems[0], "TLS_KEY_PATH") {
 		s.certificate, err = loadCertificate(cfg)
+		problems = append(problems, err)
+	}
+	if cfg.GeoIPPath != "" {
+		s.places, err = openPlaces(cfg)
 		problems = append(problems, err)
 	}
 	if cfg.JWTPrivateKeyPath != "" {
@@ -207,7 +213,7 @@ func (s *server) open(ctx context.Context) error {
 	}
 	s.web, err = web.New(web.Deps{
 		Config: cfg, Store: s.guard, Users: s.users, Sessions: s.sessions, Credentials: s.credentials, Tokens: s.tokens, Tickets: tickets,
-		Providers: s.providers, Bus: s.bus, Heard: s.otherNodes(), Nodes: s.living(), Redis: s.redis, RedisName: installation(cfg), Logouts: s.logouts, Notify: s.notify, Templates: s.pages, Static: s.files, Clock: s.clock, Log: s.log, Version: version, Dev: s.dev,
+		Providers: s.providers, Bus: s.bus, Heard: s.otherNodes(), Nodes: s.living(), Redis: s.redis, RedisName: installation(cfg), Logouts: s.logouts, Places: s.places, Audit: s.audit, Notify: s.notify, Templates: s.pages, Static: s.files, Clock: s.clock, Log: s.log, Version: version, Dev: s.dev,
 	})
 	return err
 }
@@ -332,6 +338,27 @@ func keyProblem(cfg *config.Config, err error) error {
 	}
 	short := strings.NewReplacer(pairs...)
 	return problem(shown(e.File), "", short.Replace(e.Text), short.Replace(e.Remedy))
+}
+
+// openPlaces opens the database of places.
+func openPlaces(cfg *config.Config) (*geo.Places, error) {
+	p, err := geo.Open(cfg.GeoIPPath)
+	return p, placesProblem(cfg, err)
+}
+
+// placesProblem says what is wrong with the database of places.
+func placesProblem(cfg *config.Config, err error) error {
+	const remedy = "write the path of a City or Country database in MaxMind's format (GeoLite2-City.mmdb), or leave it out"
+	switch name := config.Quote(shown(cfg.GeoIPPath)); {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return problem("", "GEOIP_DB", name+" does not exist", remedy)
+	case errors.Is(err, geo.ErrFormat):
+		return problem("", "GEOIP_DB", name+" "+err.Error(), remedy)
+	default:
+		return problem("", "GEOIP_DB", name+" cannot be read ("+config.Reason(err)+")", "let this program read it, or leave it out")
+	}
 }
 
 // placed is how html/template names a place: login.html:3:14: …
