@@ -25,7 +25,7 @@ import (
 	"sync"
 )
 
-//go:embed *.html locales/*.json
+//go:embed *.html mail.txt locales/*.json
 var embedded embed.FS
 
 // Options say where templates come from and how they refer to static files.
@@ -51,6 +51,7 @@ type Set struct {
 type views struct {
 	*catalog
 	parse func(variant) (pages, error)
+	mail  mailFrames
 
 	mu       sync.RWMutex
 	variants map[variant]pages
@@ -145,8 +146,13 @@ func (s *Set) load() (*views, error) {
 	if err != nil {
 		return nil, err
 	}
+	mail, err := parseMail(s.files)
+	if err != nil {
+		return nil, err
+	}
 	return &views{
 		catalog:  c,
+		mail:     mail,
 		parse:    func(v variant) (pages, error) { return s.parse(c, v) },
 		variants: make(map[variant]pages),
 	}, nil
