@@ -63,6 +63,10 @@ type Account struct {
 	Claims map[string]Claim          `json:"claims,omitempty"`
 	Given  map[string]map[string]any `json:"given,omitempty"`
 
+	// Notices are what the person wants to be written of. Merging leaves those of the
+	// survivor as they are, and an undo gives the other its own again.
+	Notices Notices `json:"notices,omitzero"`
+
 	// Adopted is what the account was, in short, when it was taken over from elsewhere
 	// (adopt.go); empty for all others.
 	Adopted string `json:"adopted,omitempty"`

@@ -14,12 +14,13 @@ import (
 	"strings"
 	"time"
 	_ "time/tzdata" // names of time zones, also on machines without them
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/text/language"
 )
 
-// Standard claims about a person (OpenID Connect Core, 5.1) are kept in two places: what
+// Standard claims about a person (OpenID Connect Core, 5.1), and a biography, are kept in two places: what
 // the person or an operator has set (Account.Claims), and what each provider has said at
 // the last sign-in with it (Account.Given). Known is what comes of the two.
 //
@@ -70,6 +71,8 @@ var claimChecks = map[string]func(any) (any, ClaimProblem){
 	"phone_number":          checkPhone,
 	"phone_number_verified": checkBool,
 	"address":               checkAddress,
+	// Biography is no standard claim.
+	Biography: checkBiography,
 }
 
 // verified names the claim that says whether another has been verified. The two belong
@@ -191,6 +194,36 @@ func checkBirthdate(value any) (any, ClaimProblem) {
 	}
 	if _, err := time.Parse(time.DateOnly, year+"-"+day); err != nil {
 		return nil, ClaimDate
+	}
+	return s, ""
+}
+
+// Biography is the claim that has a few words of the person about themselves: plain text,
+// whose lines end with LF.
+const Biography = "biography"
+
+// MaxBiography is how many characters a biography may have.
+const MaxBiography = 500
+
+func checkBiography(value any) (any, ClaimProblem) {
+	s, ok := value.(string)
+	if !ok || !utf8.ValidString(s) {
+		return nil, ClaimText
+	}
+	lines := strings.Split(strings.ReplaceAll(s, "\r\n", "\n"), "\n")
+	for i, line := range lines {
+		line = strings.ReplaceAll(line, "\t", " ")
+		if strings.ContainsFunc(line, unprintable) {
+			return nil, ClaimText
+		}
+		lines[i] = strings.TrimRightFunc(line, unicode.IsSpace)
+	}
+	s = trimName(strings.Join(lines, "\n"))
+	switch {
+	case s == "":
+		return nil, ClaimText
+	case utf8.RuneCountInString(s) > MaxBiography:
+		return nil, ClaimLong
 	}
 	return s, ""
 }

@@ -132,6 +132,15 @@ func TestCheckClaim(t *testing.T) {
 		{"address", object("locality", "a\nb"), nil},
 		{"address", map[string]any{"country": nil}, nil},
 		{"address", "Platz 1", nil},
+		{"biography", " Counts.\r\n\r\n  Writes.\t \n", "Counts.\n\n  Writes."},
+		{"biography", strings.Repeat("ü", 500), strings.Repeat("ü", 500)},
+		{"biography", strings.Repeat("x", 501), nil},
+		{"biography", " \n ", nil},
+		{"biography", "a\x07b", nil},
+		{"biography", "a\u202eb", nil},
+		{"biography", "a\xffb", nil},
+		{"biography", 7.0, nil},
+		{"biography", "<script>alert(1)</script>", "<script>alert(1)</script>"}, // text, as it stands
 		{"updated_at", 1772366400.0, int64(1772366400)},
 		{"updated_at", "2026-03-01", nil},
 		{"updated_at", 1.5, nil},
@@ -147,7 +156,7 @@ func TestCheckClaim(t *testing.T) {
 			t.Errorf("%s %v: %s", tc.name, tc.value, diff)
 		}
 	}
-	if names := identity.ClaimNames(); len(names) != 19 {
+	if names := identity.ClaimNames(); len(names) != 20 {
 		t.Errorf("there is room for %d claims: %v", len(names), names)
 	}
 }

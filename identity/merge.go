@@ -339,7 +339,7 @@ func (d *Directory) reduceTombstone(ctx context.Context, item store.Item[Account
 	if a.Name == "" || a.MergedAt == nil || d.now().Sub(*a.MergedAt) <= UndoPeriod+time.Hour {
 		return false, nil
 	}
-	a.Name, a.Absorbed, a.Claims = "", nil, nil
+	a.Name, a.Absorbed, a.Claims, a.Notices = "", nil, nil, Notices{}
 	for provider, id := range a.Identities {
 		a.Identities[provider] = Identity{ID: id.ID}
 	}

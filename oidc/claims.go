@@ -34,10 +34,11 @@ func parseClaims(raw json.RawMessage) (claimsRequest, error) {
 	return c, json.Unmarshal(raw, &c)
 }
 
-// scopeClaims are the claims that a scope stands for (OpenID Connect Core, 5.4).
+// scopeClaims are the claims that a scope stands for (OpenID Connect Core, 5.4), and with
+// the profile a biography, which is no standard claim.
 var scopeClaims = map[string][]string{
 	scopeProfile: {"name", "given_name", "family_name", "middle_name", "nickname", "preferred_username", "profile", "picture",
-		"website", "gender", "birthdate", "zoneinfo", "locale", "updated_at"},
+		"website", "gender", "birthdate", "zoneinfo", "locale", identity.Biography, "updated_at"},
 	scopeEmail:      {"email", "email_verified"},
 	scopePhone:      {"phone_number", "phone_number_verified"},
 	scopeAddress:    {"address"},

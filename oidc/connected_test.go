@@ -176,7 +176,7 @@ func TestScopesAndClaims(t *testing.T) {
 	ada := h.person("ada")
 	all := map[string]any{
 		"given_name": "Ada", "family_name": "Lovelace", "middle_name": "King", "nickname": "Countess", "preferred_username": "ada", "profile": "https://example.org/ada",
-		"picture": "https://example.org/ada.png", "website": "https://ada.example/", "gender": "female", "birthdate": "0000-12-10", "zoneinfo": "Europe/London", "locale": "en-GB",
+		"picture": "https://example.org/ada.png", "website": "https://ada.example/", "gender": "female", "birthdate": "0000-12-10", "zoneinfo": "Europe/London", "locale": "en-GB", "biography": "Counts.",
 		"email": "ada@example.org", "email_verified": true, "phone_number": "+442071234567", "phone_number_verified": true, "address": map[string]any{"country": "GB"},
 	}
 	if _, err := h.users.SetClaims(t.Context(), ada.Account.ID, identity.SourceOperator, all); err != nil {
@@ -184,7 +184,7 @@ func TestScopesAndClaims(t *testing.T) {
 	}
 	want := map[string][]string{
 		"openid": {},
-		"profile": {"birthdate", "family_name", "gender", "given_name", "locale", "middle_name", "name", "nickname", "picture",
+		"profile": {"biography", "birthdate", "family_name", "gender", "given_name", "locale", "middle_name", "name", "nickname", "picture",
 			"preferred_username", "profile", "updated_at", "website", "zoneinfo"},
 		"email":      {"email", "email_verified"},
 		"phone":      {"phone_number", "phone_number_verified"},
