@@ -302,6 +302,9 @@ func (q *Queue) add(ctx context.Context, channel, kind string, notAfter time.Tim
 	if last := now.Add(life); notAfter.IsZero() || notAfter.After(last) {
 		notAfter = last
 	}
+	if c.SMS != nil {
+		c.SMS.NotAfter = notAfter
+	}
 	sealed, err := q.o.Sealer.Seal(c)
 	if err != nil {
 		return fmt.Errorf("seal a message: %w", err)
