@@ -72,9 +72,10 @@ func (s *Server) destinationOf(r *http.Request) (destination, error) {
 	if d.request, err = s.waiting(r.Context(), d.redirect); err != nil {
 		return d, err
 	}
-	// Only for a request that waits: a mere link must not have people sign in again. And
-	// what was to be proved for one that has ended must not be linked instead.
-	if d.fresh = query.Has("fresh"); d.fresh && d.request == nil {
+	// Only for a request that waits, and pages of ours that need it: a mere link must not have
+	// people sign in again. And what was to be proved for one that has ended must not be linked
+	// instead.
+	if d.fresh = query.Has("fresh"); d.fresh && d.request == nil && !s.confirms(d.redirect) {
 		return d, &Error{Status: http.StatusBadRequest, Code: "expired", Message: "The application's request has ended.", Link: s.path("login")}
 	}
 	if d.request != nil {

@@ -398,7 +398,3 @@ func (s *Server) visitor(r *http.Request) (visitor, error) {
 	v.account = &account
 	return v, nil
 }
-
-// freshLogin is how long after a sign-in somebody may delete the account without
-// typing its name.
-const freshLogin = 10 * time.Minute
