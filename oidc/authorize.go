@@ -59,7 +59,8 @@ type Ask struct {
 	LoginHint, UILocales string
 	// RedirectURI is where the answer will go.
 	RedirectURI string
-	ACRValues   []string
+	// MultiFactor: the client wants, or prefers, several factors.
+	MultiFactor bool
 }
 
 // interaction is a request that waits for a person.
@@ -278,10 +279,9 @@ func (p *Provider) interaction(ctx context.Context, id string) (interaction, err
 
 func (i *interaction) ask(id string, task Task) Ask {
 	r := &i.Request
-	a := Ask{Task: task, Interaction: id, Client: r.client, LoginHint: r.LoginHint, UILocales: r.UILocales, RedirectURI: r.RedirectURI, ACRValues: r.essentialACR()}
-	if a.ACRValues == nil {
-		a.ACRValues = r.ACRValues
-	}
+	a := Ask{Task: task, Interaction: id, Client: r.client, LoginHint: r.LoginHint, UILocales: r.UILocales, RedirectURI: r.RedirectURI}
+	essential := r.essentialACR()
+	a.MultiFactor = essential != nil && !slices.Contains(essential, acrSingle) || prefers(r.ACRValues, acrMulti)
 	return a
 }
 

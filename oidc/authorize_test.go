@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
 	"maps"
@@ -13,7 +14,9 @@ import (
 
 	"login-server/clock"
 	"login-server/config"
+	"login-server/identity"
 	"login-server/internal/teststore"
+	"login-server/session"
 	"login-server/token"
 )
 
@@ -280,6 +283,84 @@ func TestRule12ACR(t *testing.T) {
 		// Nobody is asked for what no sign-in can reach.
 		h.told(h.step(ask("app", "claims", `{"id_token": {"acr": `+claim+`}}`), nil), "unmet_authentication_requirements")
 	}
+}
+
+// able lets everybody give a second factor, but for those who are named.
+func (h *house) able(others ...string) {
+	h.o.HasFactor = func(_ context.Context, a identity.Account) (bool, error) { return !slices.Contains(others, a.ID), nil }
+}
+
+// elevated is the person after giving a second factor in the same session.
+func elevated(who *Person, now time.Time) *Person {
+	next := *who
+	next.Session.Methods, next.Session.Elevated = append(slices.Clone(who.Session.Methods), "otp", session.MethodMFA), now
+	return &next
+}
+
+func TestRule12StepUp(t *testing.T) {
+	h := newHouse(t, webClient, askingClient)
+	ada, ben := h.person("ada"), h.person("ben")
+	h.able(ben.Account.ID)
+	both := elevated(ada, h.clock.Now())
+	acr := func(who *Person, changes ...string) (acr, amr any) {
+		got := claims(t, h.redeem("app:"+secret, h.answered(ask("app", changes...), who).Get("code")).want(t, 200, "").text("id_token"))
+		return got["acr"], got["amr"]
+	}
+	const essential = `{"id_token": {"acr": {"essential": true, "values": ["2"]}}}`
+	// What the request insists on is asked of everybody, with the session they have.
+	for _, who := range []*Person{ada, ben} {
+		if q := h.asked(h.step(ask("app", "claims", essential), who), StepUp); q.Fresh || !q.MultiFactor {
+			t.Errorf("%+v: a session need not begin anew for a second factor", q)
+		}
+		h.told(h.step(ask("app", "claims", essential, "prompt", "none"), who), "login_required")
+	}
+	// To sign in once more is no answer, a second factor is.
+	q := h.asked(h.step(ask("app", "claims", essential), ada), StepUp)
+	h.clock.Advance(time.Second)
+	h.asked(h.resume(q.Interaction, h.again(ada)), StepUp)
+	if v := h.parameters(h.resume(q.Interaction, both)); v.Get("code") == "" {
+		t.Errorf("got %v", v)
+	}
+	// What is only preferred is asked of who can give it, where somebody may be asked.
+	h.asked(h.step(ask("app", "acr_values", "99 2 1"), ada), StepUp)
+	for _, changes := range [][]string{{"acr_values", "1 2"}, {"acr_values", "2", "prompt", "none"}} {
+		if got, _ := acr(ada, changes...); got != "1" {
+			t.Errorf("%v: acr is %v", changes, got)
+		}
+	}
+	if got, _ := acr(ben, "acr_values", "2"); got != "1" {
+		t.Errorf("acr is %v of who has no second factor", got)
+	}
+	// Two factors are one as well, for who insists on that.
+	for want, claim := range map[string]string{"2": essential, "1": strings.Replace(essential, "2", "1", 1)} {
+		got, amr := acr(both, "claims", claim)
+		if got != want || !slices.Contains(amr.([]any), any(session.MethodMFA)) {
+			t.Errorf("acr %v, amr %v, want acr %s", got, amr, want)
+		}
+	}
+	// A factor is no sign-in: it does not do for prompt=login.
+	q = h.asked(h.step(ask("app", "prompt", "login"), ada), SignIn)
+	h.clock.Advance(time.Second)
+	h.asked(h.resume(q.Interaction, elevated(ada, h.clock.Now())), SignIn)
+	if got := h.metadata()["acr_values_supported"]; !slices.Equal(got.([]string), []string{"1", "2"}) {
+		t.Errorf("acr_values_supported: %v", got)
+	}
+}
+
+func TestRequireMFA(t *testing.T) {
+	h := newHouse(t, strings.Replace(webClient, `"trusted": true`, `"trusted": true, "require_mfa": true`, 1))
+	h.able()
+	ada := h.person("ada")
+	for _, changes := range [][]string{nil, {"acr_values", "1"}, {"claims", `{"id_token": {"acr": {"essential": true, "values": ["1"]}}}`}} {
+		h.asked(h.step(ask("app", changes...), ada), StepUp)
+		h.told(h.step(ask("app", append([]string{"prompt", "none"}, changes...)...), ada), "login_required")
+	}
+	if v := h.answered(ask("app"), elevated(ada, h.clock.Now())); v.Get("code") == "" {
+		t.Errorf("got %v", v)
+	}
+	// Where nobody can have a second factor nobody is asked.
+	h.o.HasFactor = nil
+	h.told(h.step(ask("app"), ada), "unmet_authentication_requirements")
 }
 
 func TestRule13ResponseType(t *testing.T) {

@@ -182,8 +182,12 @@ func (p *Provider) DeviceAsk(ctx context.Context, userCode string) (DeviceAsk, b
 // errDecided: a device is not waiting for somebody's decision any more.
 var errDecided = errors.New("the device waits no more")
 
+// ErrStepUp: the client lets nobody in without a second factor, and none was given.
+var ErrStepUp = errors.New("a second factor is missing")
+
 // DecideDevice takes the decision of a person about the device that shows a user code.
-// False if none does that waits for one.
+// False if none does that waits for one; ErrStepUp if the person has to give a second
+// factor before allowing it.
 func (p *Provider) DecideDevice(ctx context.Context, userCode string, allow bool, who *Person) (bool, error) {
 	item, err := p.devices.GetUnique(ctx, hashSecret(userCode))
 	if errors.Is(err, store.ErrNotFound) {
@@ -202,6 +206,9 @@ func (p *Provider) DecideDevice(ctx context.Context, userCode string, allow bool
 	now := p.o.Clock.Now()
 	if !item.Value.waits(now) {
 		return false, nil
+	}
+	if allow && c.RequireMFA && !who.Session.MultiFactor() {
+		return false, ErrStepUp
 	}
 	if allow {
 		// Before the device can see it: it is listed with what else the person has allowed, and

@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"errors"
 	"net/http/httptest"
 	"regexp"
 	"strings"
@@ -233,4 +234,27 @@ func FuzzUserCode(f *testing.F) {
 			t.Errorf("%q became %q and %q", typed, code, again)
 		}
 	})
+}
+
+// A device of an application that wants two factors gets nothing from one.
+func TestDeviceStepUp(t *testing.T) {
+	h := newHouse(t, strings.Replace(tvClient, `"client_id"`, `"require_mfa": true, "client_id"`, 1))
+	h.able()
+	ada, d := h.person("ada"), h.device("openid")
+	code, _ := UserCode(d.text("user_code"))
+	if _, err := h.DecideDevice(t.Context(), code, true, ada); !errors.Is(err, ErrStepUp) {
+		t.Errorf("got %v", err)
+	}
+	h.poll(d).want(t, 400, "authorization_pending")
+	if !h.decideDevice(d, true, elevated(ada, h.clock.Now())) {
+		t.Fatal("nobody waits")
+	}
+	h.clock.Advance(5 * time.Second)
+	if got := claims(t, h.poll(d).want(t, 200, "").text("id_token")); got["acr"] != "2" {
+		t.Errorf("ID Token %v", got)
+	}
+	// To say no needs no second factor.
+	if d = h.device("openid"); !h.decideDevice(d, false, ada) {
+		t.Error("nobody waits")
+	}
 }

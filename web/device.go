@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"image/color"
 	"net/http"
@@ -89,6 +90,9 @@ func (s *Server) decideDevice(w http.ResponseWriter, r *http.Request) error {
 	}
 	allow := decision == "allow"
 	known, err := s.openid.DecideDevice(r.Context(), code, allow, v.person())
+	if errors.Is(err, oidc.ErrStepUp) {
+		return s.stepUp(w, s.Config.Origin()+s.devicePath(code))
+	}
 	if err != nil {
 		return err
 	}

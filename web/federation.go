@@ -236,7 +236,7 @@ func (s *Server) resumed(ctx context.Context, a attempt.Attempt) destination {
 		d.redirect = checked
 	}
 	if app, ok := s.Config.ApplicationFor(cmp.Or(d.redirect, d.from)); ok {
-		d.application = app.Name
+		d.application, d.mfa = app.Name, app.RequireMFA
 	}
 	if ask, err := s.waiting(ctx, d.redirect); err == nil && ask != nil {
 		d.request, d.application = ask, ask.Client.Name

@@ -43,6 +43,9 @@ type destination struct {
 	// fresh: a session is not enough, somebody has to prove who they are; they are signed
 	// in then, whoever was before, and nothing is linked.
 	fresh bool
+	// mfa: the application lets nobody in without a second factor. Of clients it is the
+	// request that says so.
+	mfa bool
 	// request is what a client waits for with OpenID Connect; nil if none does.
 	request *oidc.Ask
 }
@@ -83,7 +86,7 @@ func (s *Server) destinationOf(r *http.Request) (destination, error) {
 		return d, nil
 	}
 	if app, ok := s.Config.ApplicationFor(d.redirect); ok {
-		d.application = app.Name
+		d.application, d.mfa = app.Name, app.RequireMFA
 		return d, nil
 	}
 	for _, hint := range []string{query.Get("from"), referrer} {
@@ -94,6 +97,15 @@ func (s *Server) destinationOf(r *http.Request) (destination, error) {
 	}
 	return d, nil
 }
+
+// wantsFactor tells whether the browser is to give a second factor even if it is trusted.
+func (d destination) wantsFactor() bool {
+	return d.mfa || d.request != nil && d.request.MultiFactor
+}
+
+// lacksFactor tells whether a session is not enough for the application that it leads to.
+// What clients want is looked at when their request goes on.
+func (d destination) lacksFactor(s session.Session) bool { return d.mfa && !s.MultiFactor() }
 
 // outerReferrer is the page that somebody came from, unless it is one of our own.
 func (s *Server) outerReferrer(r *http.Request) string {
@@ -177,6 +189,9 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if v.account != nil && !d.fresh {
+		if d.lacksFactor(*v.Session) {
+			return s.stepUp(w, d.redirect)
+		}
 		if d.redirect != "" {
 			return redirect(w, d.redirect)
 		}
@@ -404,10 +419,19 @@ func (s *Server) letIn(w http.ResponseWriter, r *http.Request, v visitor, d dest
 	if err != nil {
 		return err
 	}
-	if _, err := s.Sessions.SignIn(r.Context(), w, v.Visit, s.loginOf(r, account.ID, d, p)); err != nil {
+	began, err := s.Sessions.SignIn(r.Context(), w, v.Visit, s.loginOf(r, account.ID, d, p))
+	if err != nil {
 		return err
 	}
-	return s.arrive(w, d, note("success", "signed_in", nil))
+	return s.arriveIn(w, d, began, note("success", "signed_in", nil))
+}
+
+// arriveIn is arrive with a session that the application may find lacking.
+func (s *Server) arriveIn(w http.ResponseWriter, d destination, began session.Session, f flash) error {
+	if d.lacksFactor(began) {
+		return s.stepUp(w, d.redirect)
+	}
+	return s.arrive(w, d, f)
 }
 
 // signInAnew signs in who was asked to prove who they are. Somebody else than who was
@@ -467,12 +491,13 @@ func (s *Server) link(w http.ResponseWriter, r *http.Request, v visitor, d desti
 		return err
 	}
 	// Who has proved one more identity has a session worth more than before.
-	if _, err := s.Sessions.SignIn(r.Context(), w, v.Visit, s.loginOf(r, account.ID, d, p.more(v.Session))); err != nil {
+	began, err := s.Sessions.SignIn(r.Context(), w, v.Visit, s.loginOf(r, account.ID, d, p.more(v.Session)))
+	if err != nil {
 		return err
 	}
 	f := note("success", "linked", map[string]any{"Provider": s.providerName(profile.Provider)})
 	if _, before := v.account.Identities[profile.Provider]; before {
 		f = note("info", "already_linked", map[string]any{"Provider": s.providerName(profile.Provider)})
 	}
-	return s.arrive(w, d, f)
+	return s.arriveIn(w, d, began, f)
 }

@@ -104,7 +104,7 @@ func (s *server) prepare(ctx context.Context) error {
 	for _, warning := range append(warnings, more...) {
 		s.log.Warn(warning)
 	}
-	problems = append(problems, err, oidc.Check(cfg.Applications, cfg.LegacyFlows))
+	problems = append(problems, err, oidc.Check(cfg.Applications, cfg.LegacyFlows), factorProblem(cfg))
 
 	if cfg.TLSCertPath != "" && !complained(problems[0], "TLS_CERT_PATH") && !complained(problems[0], "TLS_KEY_PATH") {
 		s.certificate, err = loadCertificate(cfg)
@@ -134,6 +134,23 @@ func (s *server) prepare(ctx context.Context) error {
 		err = config.Join(err, databaseProblem(cfg, broken))
 	}
 	return err
+}
+
+// factorProblem finds applications that want a second factor where nobody can have one.
+func factorProblem(cfg *config.Config) error {
+	if slices.ContainsFunc(cfg.Providers, func(p config.Provider) bool { return p.Strategy == "account" && !p.Disabled }) {
+		return nil
+	}
+	var problems []config.Problem
+	for _, app := range cfg.Applications {
+		if app.RequireMFA {
+			problems = append(problems, app.Problem("require_mfa", "is true, but nobody can have a second factor here", `add a provider with the strategy "account", or remove it`))
+		}
+	}
+	if problems == nil {
+		return nil
+	}
+	return &config.Problems{Problems: problems}
 }
 
 // takeLock takes the data folder, if there is one. Of servers on a shared store several
