@@ -165,6 +165,8 @@ type Options struct {
 type Book struct {
 	o           Options
 	credentials *store.Collection[Credential]
+	pending     *store.Collection[Pending]
+	tallies     *store.Collection[tally] // of wrong codes
 	// sealer encrypts secrets of one-time codes and what waits for a mail; nil without secrets.
 	sealer *token.Sealer
 	// keys are those of the hashes of codes, which are too short to be hashed without one.
@@ -174,6 +176,7 @@ type Book struct {
 // NewBook returns the book of the credentials in a store.
 func NewBook(o Options) (*Book, error) {
 	b := &Book{o: o, credentials: store.NewCollection(o.Store, "credential", index)}
+	b.openPending()
 	if len(o.Secrets) == 0 {
 		return b, nil
 	}
