@@ -64,6 +64,10 @@ type Config struct {
 	// and KeyRotateEvery how long it signs; 0 is for good.
 	KeyPublishFor, KeyRotateEvery time.Duration
 
+	// SMTP is nil where no mails can be sent.
+	SMTP *SMTP
+	SMS  SMS
+
 	ProvidersPath, ApplicationsPath string
 	Providers                       []Provider
 	Applications                    []Application

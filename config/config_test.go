@@ -113,6 +113,7 @@ func TestDefaults(t *testing.T) {
 		AccessTokenLife: 10 * time.Minute, RefreshIdle: 14 * 24 * time.Hour, RefreshLife: 90 * 24 * time.Hour,
 		ClientRegistration: "off", ClientRegistrationLimit: 10_000,
 		KeyPublishFor: time.Hour, KeyRotateEvery: 90 * 24 * time.Hour,
+		SMS:               SMS{PerDay: 200},
 		JWTPrivateKeyPath: filepath.Join(dir, "private.key"), JWTPublicKeyPath: filepath.Join(dir, "public.key"),
 		JWTAlgorithm: "RS256", JWTExpiresIn: 2 * time.Minute,
 		ProvidersPath: filepath.Join(dir, "providers.json"), ApplicationsPath: filepath.Join(dir, "applications.json"),

@@ -60,6 +60,26 @@ type settings struct {
 	KeyPublishMinutes  string `env:"KEY_PUBLISH_MINUTES" envDefault:"60"`
 	KeyRotationDays    string `env:"KEY_ROTATION_DAYS" envDefault:"90"`
 
+	SMTPHost     string `env:"SMTP_HOST"`
+	SMTPPort     string `env:"SMTP_PORT"`
+	SMTPUser     string `env:"SMTP_USER"`
+	SMTPPass     string `env:"SMTP_PASS"`
+	SMTPPassFile string `env:"SMTP_PASS_FILE"`
+	SMTPTLS      string `env:"SMTP_TLS"`
+	MailFrom     string `env:"MAIL_FROM"`
+	MailReplyTo  string `env:"MAIL_REPLY_TO"`
+
+	TwilioAccountSID     string `env:"TWILIO_ACCOUNT_SID"`
+	TwilioAuthToken      string `env:"TWILIO_AUTH_TOKEN"`
+	TwilioAuthTokenFile  string `env:"TWILIO_AUTH_TOKEN_FILE"`
+	TwilioFrom           string `env:"TWILIO_FROM"`
+	TwilioService        string `env:"TWILIO_MESSAGING_SERVICE_SID"`
+	SMSWebhookURL        string `env:"SMS_WEBHOOK_URL"`
+	SMSWebhookSecret     string `env:"SMS_WEBHOOK_SECRET"`
+	SMSWebhookSecretFile string `env:"SMS_WEBHOOK_SECRET_FILE"`
+	SMSPrefixes          string `env:"SMS_PREFIXES"`
+	SMSPerDay            string `env:"SMS_PER_DAY" envDefault:"200"`
+
 	ProvidersPath    string `env:"PROVIDERS_PATH" envDefault:"./providers.json"`
 	ApplicationsPath string `env:"APPLICATIONS_PATH" envDefault:"./applications.json"`
 	Verbosity        string `env:"VERBOSITY" envDefault:"log"`
@@ -219,6 +239,8 @@ func (l *loader) apply(s settings) {
 	c.Verbosity = l.oneOf("VERBOSITY", s.Verbosity, []string{"log", "warn", "error"}, "log")
 	c.StopDelay = l.duration("STOP_DELAY_SECONDS", s.StopDelaySeconds, "seconds", time.Second, 0, 300, 5)
 	l.tls(s)
+	l.smtp(s)
+	l.sms(s)
 	l.metrics(s)
 
 	c.MaxSocketsPerSession = l.number("SOCKETS_PER_SESSION", s.SocketsPerSession, "a number of sockets", 1, 10_000_000, 5000)

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"login-server/events"
+	"login-server/notify"
 	"login-server/oidc"
 	"login-server/providers"
 )
@@ -86,6 +87,7 @@ func (s *Server) newMetrics() metrics {
 			func() float64 { return float64(s.hub.Stats().Dropped) }),
 		providerHealth{s.Providers},
 		logouts{s.openid.Logouts()},
+		messages{s.Notify},
 		gauge("database_up", "0 while the database does not answer.", func() float64 { return number(!s.Store.Stats().Away) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "login_server_database_failures_total", Help: "Calls of the database that failed because it did not answer."},
 			func() float64 { return float64(s.Store.Stats().Failed) }),
@@ -132,6 +134,40 @@ func (l logouts) Collect(c chan<- prometheus.Metric) {
 	defer cancel()
 	if n, err := l.of.Waiting(ctx); err == nil {
 		c <- prometheus.MustNewConstMetric(logoutsWaiting, prometheus.GaugeValue, float64(n))
+	}
+}
+
+// messages is how mails and SMS are sent.
+type messages struct{ queue *notify.Queue }
+
+var (
+	messagesTotal = prometheus.NewDesc("login_server_messages_total",
+		"Mails and SMS by what became of them: sent, failed (tried again later), refused or late (given up), limited (too many: not queued) or decoy (never meant to be sent).", []string{"channel", "kind", "result"}, nil)
+	messagesWaiting = prometheus.NewDesc("login_server_messages_waiting", "Mails and SMS that wait to be sent.", []string{"channel"}, nil)
+	messagesFailed  = prometheus.NewDesc("login_server_messages_failed", "Mails and SMS that were given up in the last seven days.", []string{"channel"}, nil)
+	messagesOldest  = prometheus.NewDesc("login_server_messages_oldest_seconds", "How long the oldest mail or SMS that waits has waited.", []string{"channel"}, nil)
+)
+
+func (m messages) Describe(c chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{messagesTotal, messagesWaiting, messagesFailed, messagesOldest} {
+		c <- d
+	}
+}
+
+func (m messages) Collect(c chan<- prometheus.Metric) {
+	for r, n := range m.queue.Counts() {
+		c <- prometheus.MustNewConstMetric(messagesTotal, prometheus.CounterValue, float64(n), r.Channel, r.Kind, r.Result)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	for _, channel := range []string{notify.ChannelMail, notify.ChannelSMS} {
+		stats, err := m.queue.Stats(ctx, channel)
+		if err != nil {
+			return
+		}
+		c <- prometheus.MustNewConstMetric(messagesWaiting, prometheus.GaugeValue, float64(stats.Waiting), channel)
+		c <- prometheus.MustNewConstMetric(messagesFailed, prometheus.GaugeValue, float64(stats.Failed), channel)
+		c <- prometheus.MustNewConstMetric(messagesOldest, prometheus.GaugeValue, stats.Oldest.Seconds(), channel)
 	}
 }
 
