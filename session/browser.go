@@ -36,6 +36,8 @@ const (
 type Browser struct {
 	// ID tells browsers apart in the history of sign-ins. It is random and opens nothing.
 	ID string
+	// New: it has brought no cookie. Unless it is saved it has another ID the next time.
+	New bool
 	// read is when the cookie was read: what it says is judged by that time.
 	read  time.Time
 	known []acquaintance
@@ -129,8 +131,7 @@ func (b *Browser) note(accountID string) *acquaintance {
 // BrowserCookie is the name of the cookie with what a browser is known for.
 func (m *Manager) BrowserCookie() string { return m.cookie.name + "-bw" }
 
-// Browser tells what a request's browser is known for. One without a cookie of ours is
-// a new one, whose ID is another each time until it was saved.
+// Browser tells what a request's browser is known for.
 func (m *Manager) Browser(r *http.Request) Browser {
 	b := Browser{read: m.now()}
 	for _, sent := range r.CookiesNamed(m.BrowserCookie()) {
@@ -139,7 +140,7 @@ func (m *Manager) Browser(r *http.Request) Browser {
 			return b
 		}
 	}
-	b.ID = base64.RawURLEncoding.EncodeToString(random(browserIDSize))
+	b.ID, b.New = base64.RawURLEncoding.EncodeToString(random(browserIDSize)), true
 	return b
 }
 

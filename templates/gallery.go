@@ -106,8 +106,9 @@ func Gallery() []Example {
 		{Handle: "s3", Created: day(2, 7, 1), LastUsed: day(9, 10, 0), Expires: day(25, 10, 0)},
 	}
 	signIns := []SignIn{
-		{At: day(21, 21, 48), Provider: "GitHub", Address: "192.0.2.17", Browser: "Firefox on Linux", Application: "Cocoda", Result: "ok"},
-		{At: day(20, 3, 2), Provider: "University Library", Address: "203.0.113.99", Result: "refused"},
+		{At: day(21, 21, 48), Provider: "GitHub", Address: "192.0.2.17", Place: "Göttingen, Germany", Browser: "Firefox on Linux", Application: "Cocoda", Result: "ok"},
+		{At: day(20, 3, 2), Provider: "University Library", Address: "203.0.113.99", Place: "Lyon, France", Result: "refused"},
+		{At: day(19, 23, 58), Result: "refused", More: 3481},
 		{At: day(18, 7, 1), Provider: "ORCID", Address: "2001:db8::17", Browser: "Safari on iOS", Application: "BARTOC", Result: "ok"},
 	}
 	credentials := func(change func(*CredentialsPage)) *CredentialsPage {

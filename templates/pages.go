@@ -194,6 +194,7 @@ type Session struct {
 	Application                string
 	Browser                    string // such as "Firefox on Linux"
 	Address                    string
+	Place                      string // such as "Lyon, France"
 	Provider                   string // name of the provider of the last sign-in
 	Created, LastUsed, Expires time.Time
 	Sockets                    int
@@ -211,9 +212,12 @@ type SignIn struct {
 	At          time.Time
 	Provider    string
 	Address     string
+	Place       string
 	Browser     string
 	Application string
-	Result      string // "ok" or "refused"
+	Result      string // "ok", or one of session's others: refused
+	// More: so many refusals of a day that are not listed one by one.
+	More int
 }
 
 // DeletePage asks before the account is deleted. Typed asks for the account's

@@ -65,11 +65,12 @@ func (s *Server) factorDue(r *http.Request, v visitor, d destination, p proof) (
 		return false, nil // nothing is gained by it
 	}
 	_, c, ok, err := s.credentialOf(r.Context(), owner)
-	return ok && c.Due() && !s.trusted(r, owner, c), err
+	if err != nil || !ok || !c.Due() {
+		return false, err
+	}
+	trusted, err := s.trusted(r, owner, c)
+	return !trusted, err
 }
-
-// trusted tells whether the browser need not give the second factor of somebody's account.
-func (s *Server) trusted(*http.Request, identity.Account, credential.Credential) bool { return false }
 
 // hasFactor tells whether somebody could give a second factor.
 func (s *Server) hasFactor(ctx context.Context, a identity.Account) (bool, error) {

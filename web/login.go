@@ -393,13 +393,17 @@ type proof struct {
 // due it leads to that first, and comes back when it was given.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request, v visitor, d destination, p proof) error {
 	due, err := s.factorDue(r, v, d, p)
-	if err != nil {
-		return err
+	switch {
+	case err != nil:
+	case due:
+		err = s.askFactor(w, r, v, d, p)
+	default:
+		err = s.letIn(w, r, v, d, p)
 	}
-	if due {
-		return s.askFactor(w, r, v, d, p)
+	if errors.Is(err, identity.ErrDisabled) {
+		s.refuseDisabled(w, r, d, p)
 	}
-	return s.letIn(w, r, v, d, p)
+	return err
 }
 
 // letIn is admit once nothing is missing.
@@ -419,7 +423,7 @@ func (s *Server) letIn(w http.ResponseWriter, r *http.Request, v visitor, d dest
 	if err != nil {
 		return err
 	}
-	began, err := s.Sessions.SignIn(r.Context(), w, v.Visit, s.loginOf(r, account.ID, d, p))
+	began, err := s.bind(w, r, v.Visit, account, d, p)
 	if err != nil {
 		return err
 	}
@@ -448,16 +452,17 @@ func (s *Server) signInAnew(w http.ResponseWriter, r *http.Request, v visitor, d
 		}
 		visit = session.Visit{Handle: visit.Handle}
 	}
-	if _, err := s.Sessions.SignIn(r.Context(), w, visit, s.loginOf(r, account.ID, d, p)); err != nil {
+	if _, err := s.bind(w, r, visit, account, d, p); err != nil {
 		return err
 	}
 	return s.arrive(w, d, note("success", "signed_in", nil))
 }
 
-func (s *Server) loginOf(r *http.Request, userID string, d destination, p proof) session.Login {
+func (s *Server) loginOf(r *http.Request, userID string, from arrival, d destination, p proof) session.Login {
 	return session.Login{
 		UserID: userID, Provider: p.profile.Provider, Application: d.application,
 		Address: clientAddress(r), UserAgent: truncate(r.UserAgent(), 512), Methods: p.methods,
+		Country: from.place.Country, City: from.place.City, Device: from.device,
 	}
 }
 
@@ -491,7 +496,7 @@ func (s *Server) link(w http.ResponseWriter, r *http.Request, v visitor, d desti
 		return err
 	}
 	// Who has proved one more identity has a session worth more than before.
-	began, err := s.Sessions.SignIn(r.Context(), w, v.Visit, s.loginOf(r, account.ID, d, p.more(v.Session)))
+	began, err := s.bind(w, r, v.Visit, account, d, p.more(v.Session))
 	if err != nil {
 		return err
 	}

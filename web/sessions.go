@@ -4,7 +4,6 @@ import (
 	"net/http"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/mileusna/useragent"
 
 	"login-server/session"
 	"login-server/templates"
@@ -43,7 +42,7 @@ func (s *Server) sessionsPage(w http.ResponseWriter, r *http.Request, v visitor)
 	for _, x := range sessions {
 		view := templates.Session{
 			Handle: x.Handle, Current: x.Handle == v.Handle, Application: x.Application, Browser: s.browser(page.Lang, x.UserAgent),
-			Address: x.Address, Provider: s.providerName(x.Provider), Created: x.Created, LastUsed: x.LastSeen, Expires: x.Expires,
+			Address: x.Address, Place: s.place(page.Lang, x.Country, x.City), Provider: s.providerName(x.Provider), Created: x.Created, LastUsed: x.LastSeen, Expires: x.Expires,
 			Sockets: sockets[x.Handle],
 		}
 		if view.Current {
@@ -54,8 +53,8 @@ func (s *Server) sessionsPage(w http.ResponseWriter, r *http.Request, v visitor)
 	}
 	for _, x := range history {
 		page.SignIns = append(page.SignIns, templates.SignIn{
-			At: x.At, Provider: s.providerName(x.Provider), Address: x.Address, Browser: s.browser(page.Lang, x.UserAgent),
-			Application: x.Application, Result: x.Result,
+			At: x.At, Provider: s.providerName(x.Provider), Address: x.Address, Place: s.place(page.Lang, x.Country, x.City),
+			Browser: s.browser(page.Lang, x.UserAgent), Application: x.Application, Result: x.Result, More: x.More,
 		})
 	}
 	s.render(w, http.StatusOK, page.Nonce, page)
@@ -64,14 +63,11 @@ func (s *Server) sessionsPage(w http.ResponseWriter, r *http.Request, v visitor)
 
 // browser says in words what a User-Agent header means: "Firefox on Linux".
 func (s *Server) browser(lang, header string) string {
-	ua := useragent.Parse(header)
-	switch {
-	case ua.Name == "":
-		return ""
-	case ua.OS == "":
-		return ua.Name
+	browser, system := session.Software(header)
+	if browser == "" || system == "" {
+		return browser
 	}
-	return s.Templates.Text(lang, "browser_on", map[string]any{"Browser": ua.Name, "System": ua.OS})
+	return s.Templates.Text(lang, "browser_on", map[string]any{"Browser": browser, "System": system})
 }
 
 // removeSession serves POST /sessions/remove.

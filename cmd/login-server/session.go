@@ -7,8 +7,6 @@ import (
 	"iter"
 	"time"
 
-	"github.com/mileusna/useragent"
-
 	"login-server/session"
 )
 
@@ -108,11 +106,11 @@ func (c sessionListCmd) Run(ctx context.Context, a *app) error {
 
 // browser says in words what a User-Agent header means.
 func browser(header string) string {
-	ua := useragent.Parse(header)
-	if ua.Name == "" || ua.OS == "" {
-		return ua.Name
+	browser, system := session.Software(header)
+	if browser == "" || system == "" {
+		return browser
 	}
-	return ua.Name + " on " + ua.OS
+	return browser + " on " + system
 }
 
 type sessionRemoveCmd struct {
