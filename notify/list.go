@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"time"
 
@@ -40,14 +41,22 @@ type Filter struct {
 	Limit int
 }
 
+// key is the look-up key of what the filter leaves.
+func (f Filter) key() (string, error) {
+	switch {
+	case f.Channel == "":
+		return f.State, nil
+	case f.State == "":
+		return "", errors.New("notify: a list of one channel needs a state")
+	}
+	return keyOf(f.State, f.Channel), nil
+}
+
 // List returns a page of messages, the oldest first. Decoys are not in it.
 func (q *Queue) List(ctx context.Context, f Filter) ([]Item, error) {
-	key := f.State
-	switch {
-	case f.Channel != "" && f.State == "":
-		return nil, errors.New("notify: a list of one channel needs a state")
-	case f.Channel != "":
-		key = keyOf(f.State, f.Channel)
+	key, err := f.key()
+	if err != nil {
+		return nil, err
 	}
 	found, err := q.messages.Find(ctx, store.Query{Key: key, After: f.After, Limit: f.Limit})
 	if err != nil {
@@ -55,18 +64,45 @@ func (q *Queue) List(ctx context.Context, f Filter) ([]Item, error) {
 	}
 	items := make([]Item, 0, len(found))
 	for _, m := range found {
-		x := m.Value
-		var c contents
-		if err := q.o.Sealer.Open(x.Sealed, &c); err == nil && c.decoy() {
-			continue
+		if item, shown := q.item(m); shown {
+			items = append(items, item)
 		}
-		item := Item{ID: m.ID, Channel: x.Channel, Kind: x.Kind, To: c.to(), State: Waiting, Queued: x.Queued, NotAfter: x.NotAfter, Next: x.Due, Attempts: x.Attempts, Problem: x.Problem}
-		if !x.Failed.IsZero() {
-			item.State, item.Next = Failed, x.Failed
-		}
-		items = append(items, item)
 	}
 	return items, nil
+}
+
+// All goes through all messages that the filter leaves, page by page.
+func (q *Queue) All(ctx context.Context, f Filter) iter.Seq2[Item, error] {
+	return func(yield func(Item, error) bool) {
+		key, err := f.key()
+		if err != nil {
+			yield(Item{}, err)
+			return
+		}
+		for m, err := range q.messages.All(ctx, store.Query{Key: key, After: f.After}) {
+			if err != nil {
+				yield(Item{}, err)
+				return
+			}
+			if item, shown := q.item(m); shown && !yield(item, nil) {
+				return
+			}
+		}
+	}
+}
+
+// item is a message for a list, unless it is a decoy.
+func (q *Queue) item(m store.Item[message]) (item Item, shown bool) {
+	x := m.Value
+	var c contents
+	if err := q.o.Sealer.Open(x.Sealed, &c); err == nil && c.decoy() {
+		return Item{}, false
+	}
+	item = Item{ID: m.ID, Channel: x.Channel, Kind: x.Kind, To: c.to(), State: Waiting, Queued: x.Queued, NotAfter: x.NotAfter, Next: x.Due, Attempts: x.Attempts, Problem: x.Problem}
+	if !x.Failed.IsZero() {
+		item.State, item.Next = Failed, x.Failed
+	}
+	return item, true
 }
 
 // ErrLate: the message is not worth sending any more.

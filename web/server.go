@@ -291,6 +291,7 @@ func (s *Server) routes() chi.Router {
 	s.mountOAuth(r)
 	s.mountDevice(r)
 	s.mountAccount(r)
+	s.mountMessages(r)
 	s.mountMerge(r)
 	s.mountSessions(r)
 	s.mountLeave(r)

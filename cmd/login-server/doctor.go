@@ -104,6 +104,7 @@ func (c doctorCmd) Run(ctx context.Context, a *app) error {
 	e.overrides()
 	e.store(ctx)
 	e.redis(ctx)
+	e.messages(ctx)
 	e.keys()
 	e.secret()
 	e.certificate()

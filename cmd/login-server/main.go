@@ -39,6 +39,7 @@ type cli struct {
 	User     userCmd     `cmd:"" help:"Accounts: list, show, rename, delete, merge."`
 	Provider providerCmd `cmd:"" help:"Ways to sign in: people of a local provider."`
 	Session  sessionCmd  `cmd:"" help:"Browsers in which somebody is signed in: list, end."`
+	Mail     mailCmd     `cmd:"" help:"Mails and SMS that wait or have failed: list, retry, remove."`
 	Client   clientCmd   `cmd:"" help:"Clients of the OpenID Provider: add, list, show, secret, remove."`
 	Key      keyCmd      `cmd:"" help:"The key pair that signs tokens: show, rotate."`
 	Import   importCmd   `cmd:"" help:"Take over the people of the older login server."`

@@ -279,6 +279,7 @@ func (s *server) reload(ctx context.Context) {
 func (s *server) keepHouse(ctx context.Context) {
 	go s.store.Watch(ctx, func() {
 		s.keysDue()
+		s.notify.Look()
 		s.web.LookAgain()
 	})
 	tick := time.NewTicker(sweepEvery)
