@@ -75,6 +75,8 @@ type Passkey struct {
 	Name  string    `json:"name"`
 	Added time.Time `json:"added"`
 	Used  time.Time `json:"used,omitzero"`
+	// Cloned is when its counter went back: there may be a copy, and neither signs in.
+	Cloned time.Time `json:"cloned,omitzero"`
 	// Record is the rest, as package webauthn keeps it.
 	Record []byte `json:"record"`
 }
@@ -116,7 +118,8 @@ func (c Credential) Primary() string {
 
 // SignsIn tells whether somebody can sign in with it, without another provider.
 func (c Credential) SignsIn() bool {
-	return c.Password != nil && len(c.Emails) > 0 || len(c.Passkeys) > 0 || c.Phone != nil && c.Phone.SignIn
+	passkey := slices.ContainsFunc(c.Passkeys, func(p Passkey) bool { return p.Cloned.IsZero() })
+	return c.Password != nil && len(c.Emails) > 0 || passkey || c.Phone != nil && c.Phone.SignIn
 }
 
 // Ways of giving a second factor.
