@@ -306,9 +306,11 @@ func upsert[T any](ctx context.Context, c *store.Collection[T], id string, chang
 	}
 }
 
-// id of what is kept about an account and a network. A network has no zero byte in it.
+// id of what is kept about an account and a network. The length keeps one from running
+// into the other.
 func (b *Book) id(what, account, network string) string {
 	mac := hmac.New(sha256.New, b.o.Key)
-	mac.Write([]byte(what + "\x00" + network + "\x00" + account))
+	_, _ = fmt.Fprintf(mac, "%s %d %s", what, len(network), network) // hashes do not fail
+	mac.Write([]byte(account))
 	return hex.EncodeToString(mac.Sum(nil)[:16])
 }
