@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jwk"
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
@@ -46,7 +47,8 @@ var hashes = map[string]crypto.Hash{
 	"EdDSA": 0,
 }
 
-// newPublicKey makes a key that verifies. Its kid is the thumbprint (RFC 7638).
+// newPublicKey makes a key that verifies, or that others encrypt with. Its kid is the
+// thumbprint (RFC 7638).
 func newPublicKey(public crypto.PublicKey, algorithm string) (*key, error) {
 	if !fits(public, algorithm) {
 		return nil, fmt.Errorf("%s does not fit %s", describe(public), algorithm)
@@ -62,7 +64,11 @@ func newPublicKey(public crypto.PublicKey, algorithm string) (*key, error) {
 	if err := jwk.AssignKeyID(k.jwk); err != nil {
 		return nil, err
 	}
-	for name, value := range map[string]any{jwk.AlgorithmKey: algorithms[algorithm], jwk.KeyUsageKey: jwk.ForSignature} {
+	use := map[string]any{jwk.AlgorithmKey: algorithms[algorithm], jwk.KeyUsageKey: jwk.ForSignature}
+	if algorithm == Encryption {
+		use = map[string]any{jwk.AlgorithmKey: jwa.RSA_OAEP_256, jwk.KeyUsageKey: jwk.ForEncryption}
+	}
+	for name, value := range use {
 		if err := k.jwk.Set(name, value); err != nil {
 			return nil, err
 		}
@@ -108,6 +114,9 @@ func (k *key) sign(typ string, claims []byte) (string, error) {
 
 // signature signs in the form of RFC 7518, 3.3 to 3.5, and RFC 8037, 3.1.
 func (k *key) signature(input []byte) ([]byte, error) {
+	if k.algorithm == Encryption {
+		return nil, errors.New("the key opens what was sent to us, and does nothing else")
+	}
 	switch key := k.signer.(type) {
 	case *rsa.PrivateKey:
 		if k.algorithm[0] == 'P' {
@@ -174,7 +183,16 @@ func (k *key) signs(now time.Time) bool {
 }
 
 // published tells whether the key is in the JWKS of a time.
-func (k *key) published(now time.Time) bool { return k.gone.IsZero() || now.Before(k.gone) }
+func (k *key) published(now time.Time) bool { return k.leaves().IsZero() || now.Before(k.leaves()) }
+
+// leaves is when the key leaves the JWKS: one to encrypt with as soon as there is another, for
+// nobody is to use it any more.
+func (k *key) leaves() time.Time {
+	if k.algorithm == Encryption {
+		return k.until
+	}
+	return k.gone
+}
 
 // known tells whether a signature of the key is still believed where a token may have
 // expired, as an id_token_hint may (RP-Initiated Logout 1.0, 2).

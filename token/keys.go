@@ -34,7 +34,7 @@ var algorithms = map[string]jwa.SignatureAlgorithm{
 func fits(key crypto.PublicKey, algorithm string) bool {
 	switch key := key.(type) {
 	case *rsa.PublicKey:
-		return (algorithm[:2] == "RS" || algorithm[:2] == "PS") && key.N.BitLen() >= 2048
+		return (algorithm[:2] == "RS" || algorithm[:2] == "PS") && key.N.BitLen() >= 2048 // Encryption among them
 	case *ecdsa.PublicKey:
 		return algorithm == "ES256" && key.Curve.Params().BitSize == 256 || algorithm == "ES384" && key.Curve.Params().BitSize == 384
 	case ed25519.PublicKey:
@@ -143,6 +143,8 @@ func newKey(algorithm string) (crypto.Signer, error) {
 	case "EdDSA":
 		_, key, err := ed25519.GenerateKey(rand.Reader)
 		return key, err
+	case Encryption: // what is sent to it has to stay secret when it is long gone
+		return rsa.GenerateKey(rand.Reader, 3072)
 	}
 	return rsa.GenerateKey(rand.Reader, 2048)
 }

@@ -146,15 +146,19 @@ var errNoMaterial = errors.New("a new key is needed")
 // keeps tells whether the keys of an algorithm are in the store, and not in files or none
 // of ours.
 func (m *Manager) keeps(algorithm string) bool {
+	if algorithm == Encryption {
+		return m.Encrypts()
+	}
 	return slices.Contains(m.algorithms, algorithm) && (algorithm != m.options.Algorithm || !m.options.files())
 }
 
-// kept are the algorithms that may have keys in the store: those we sign with first.
+// kept are the algorithms that may have keys in the store: those we sign with first, and the
+// one that others encrypt with last.
 func (m *Manager) kept(ctx context.Context) ([]string, error) {
 	if m.options.Sealer == nil {
 		return nil, nil
 	}
-	all := slices.Clone(m.algorithms)
+	all, stored := slices.Clone(m.algorithms), false
 	for item, err := range m.rings.All(ctx, store.Query{}) {
 		if err != nil {
 			return nil, err
@@ -162,6 +166,10 @@ func (m *Manager) kept(ctx context.Context) ([]string, error) {
 		if _, ok := algorithms[item.ID]; ok && !slices.Contains(all, item.ID) {
 			all = append(all, item.ID)
 		}
+		stored = stored || item.ID == Encryption
+	}
+	if stored || m.Encrypts() {
+		all = append(all, Encryption)
 	}
 	return all, nil
 }
@@ -172,6 +180,10 @@ func (m *Manager) kept(ctx context.Context) ([]string, error) {
 func (m *Manager) advance(algorithm string, r ring, rotate bool, material crypto.Signer) (next ring, changed bool, note string, err error) {
 	now := m.options.Now().UTC().Truncate(time.Millisecond)
 	keys, lost := m.open(algorithm, r)
+	ahead := m.options.PublishFor
+	if algorithm == Encryption {
+		ahead = 0 // nobody has to know it before it is used: we have to
+	}
 	add := func(from time.Time) error {
 		if material == nil {
 			return errNoMaterial
@@ -203,9 +215,9 @@ func (m *Manager) advance(algorithm string, r ring, rotate bool, material crypto
 		}
 	case !waiting:
 		last := keys[len(keys)-1]
-		due := m.options.RotateEvery > 0 && !now.Before(last.From.Add(m.options.RotateEvery-m.options.PublishFor))
+		due := m.options.RotateEvery > 0 && !now.Before(last.From.Add(m.options.RotateEvery-ahead))
 		if rotate || due {
-			if err := add(now.Add(m.options.PublishFor)); err != nil {
+			if err := add(now.Add(ahead)); err != nil {
 				return r, false, "", err
 			}
 			note = noteNext
@@ -228,11 +240,17 @@ func (m *Manager) advance(algorithm string, r ring, rotate bool, material crypto
 			o.Until, o.Gone, o.stale = until, until.Add(m.life()+retirement), true
 			o.gone = o.Gone
 		}
-		if len(o.Private) > 0 && !until.IsZero() && !now.Before(until.Add(retirement)) {
+		last := until.Add(retirement)
+		if algorithm == Encryption {
+			last = o.gone
+		}
+		if len(o.Private) > 0 && !until.IsZero() && !now.Before(last) {
 			o.Private, o.stale = nil, true
 		}
 	}
-	keys = slices.DeleteFunc(keys, func(o *opened) bool { return !o.Until.IsZero() && !o.known(now) })
+	keys = slices.DeleteFunc(keys, func(o *opened) bool {
+		return !o.Until.IsZero() && (!o.known(now) || algorithm == Encryption && !o.opens(now))
+	})
 
 	for _, entry := range lost {
 		if entry.Lost.IsZero() {
@@ -306,7 +324,7 @@ func (m *Manager) tend(ctx context.Context, algorithm string, rotate bool) (bool
 			return false, err
 		case note == noteLost:
 			m.log.Warn(note, "algorithm", algorithm)
-		case note != "" && !rotate: // who rotates by hand is told
+		case note != "" && !rotate && algorithm != Encryption: // who rotates by hand is told
 			m.log.Info(note, "algorithm", algorithm, "signs_in", m.options.PublishFor)
 		}
 		m.wrote = true

@@ -5,8 +5,9 @@
 // One key signs the tokens of GET /token. It is a pair in files, or, as several nodes want
 // it that share a store, it is in that (ring.go). The OpenID Provider signs with it too, and
 // with keys for other algorithms, which are in the store in any case. A key is used with one
-// algorithm, and signs and does nothing else. What is encrypted uses keys derived from
-// SESSION_SECRET, one for each purpose.
+// algorithm, and signs and does nothing else. One more pair, which signs nothing, is for what
+// applications encrypt for this server (encryption.go). What the server encrypts for itself uses
+// keys derived from SESSION_SECRET, one for each purpose.
 package token
 
 import (
@@ -57,6 +58,10 @@ type Options struct {
 	// it signs; 0 is for good.
 	PublishFor, RotateEvery time.Duration
 
+	// Encrypts tells whether others are to encrypt for us; nil: never. While it does there is a
+	// key of Encryption, in the store, if there is a Sealer.
+	Encrypts func() bool
+
 	// Look is for commands beside the server: nothing is made or noted but by RotateKey.
 	Look bool
 	// Written is called after keys in the store were changed here, so that other nodes can be
@@ -99,7 +104,10 @@ type Manager struct {
 type keySet struct {
 	files *key              // nil: the keys of all algorithms are in rings
 	rings map[string][]*key // by algorithm, in the order in which they sign
-	byID  map[string]*key   // all that are known
+	byID  map[string]*key   // all that sign, or have
+	// encryption are those that others encrypt with for us, in the order of their making. They
+	// are nowhere else, so that none of them signs and none that signs decrypts.
+	encryption []*key
 	// headers that were found to be those of our tokens: as many as there are keys and types.
 	headers sync.Map // string → *key
 	// published are the JWKS of the times to come, each without the keys that have
@@ -254,6 +262,10 @@ func (m *Manager) assemble(ctx context.Context, files *key, note noting) error {
 		}
 		found, _ := m.open(algorithm, item.Value)
 		for _, o := range found {
+			if algorithm == Encryption {
+				keys.encryption = append(keys.encryption, o.key)
+				continue
+			}
 			keys.rings[algorithm] = append(keys.rings[algorithm], o.key)
 			all = append(all, o.key)
 		}
@@ -269,7 +281,8 @@ func (m *Manager) assemble(ctx context.Context, files *key, note noting) error {
 		}
 		return taken
 	})
-	if keys.published, err = publish(all, m.options.Now()); err != nil {
+	// Last: whoever takes the first key of the set has always had one that signs.
+	if keys.published, err = publish(append(all, keys.encryption...), m.options.Now()); err != nil {
 		return err
 	}
 	m.keys.Store(keys)
@@ -401,8 +414,8 @@ func (r retiredKey) load() (*key, error) {
 func publish(all []*key, now time.Time) ([]publication, error) {
 	var ends []time.Time
 	for _, k := range all {
-		if now.Before(k.gone) {
-			ends = append(ends, k.gone)
+		if now.Before(k.leaves()) {
+			ends = append(ends, k.leaves())
 		}
 	}
 	slices.SortFunc(ends, time.Time.Compare)
@@ -482,7 +495,7 @@ func (m *Manager) Algorithm() string { return m.options.Algorithm }
 func (m *Manager) ExpiresIn() time.Duration { return m.options.ExpiresIn }
 
 // JWKS is the JSON Web Key Set of all public keys that tokens in use are signed with, or
-// will be before long.
+// will be before long, and of the one to encrypt with.
 func (m *Manager) JWKS() []byte { return m.keys.Load().at(m.options.Now()).body }
 
 // TaggedJWKS is the JWKS with an entity tag (RFC 9110, 8.8.3), which changes when it does.
@@ -497,6 +510,9 @@ const (
 	KeySigning = "signing" // the one that signs
 	KeyRetired = "retired" // in the JWKS until its last token has expired
 	KeyHints   = "hints"   // not in the JWKS; expired ID Tokens are still known by it
+	// KeyEncrypting is the one that others encrypt with. A retired one is not in the JWKS; what
+	// was encrypted with it is opened until it is gone.
+	KeyEncrypting = "encrypting"
 )
 
 // KeyState is a key as operators see it.
@@ -532,7 +548,21 @@ func (m *Manager) Keys() []KeyState {
 		}
 		states = append(states, s)
 	}
-	order := func(s KeyState) int { return slices.Index(m.algorithms, s.Algorithm) }
+	for _, k := range keys.encryption {
+		s := KeyState{KeyID: k.id, Algorithm: k.algorithm, State: KeyRetired, Signs: k.from, Gone: k.gone}
+		if k == keys.encrypting(now) {
+			s.State = KeyEncrypting
+		} else if !k.opens(now) {
+			continue
+		}
+		states = append(states, s)
+	}
+	order := func(s KeyState) int {
+		if s.Algorithm == Encryption {
+			return len(m.algorithms)
+		}
+		return slices.Index(m.algorithms, s.Algorithm)
+	}
 	slices.SortFunc(states, func(a, b KeyState) int {
 		if a.Files != b.Files {
 			if a.Files {

@@ -150,7 +150,7 @@ func (keyShowCmd) Run(ctx context.Context, a *app) error {
 }
 
 type keyRotateCmd struct {
-	Alg string `help:"The key of another algorithm than JWT_ALGORITHM: RS256, PS256, ES256 or EdDSA." placeholder:"ALG"`
+	Alg string `help:"The key of another algorithm than JWT_ALGORITHM: RS256, PS256, ES256 or EdDSA; RSA-OAEP-256 for the one to encrypt with." placeholder:"ALG"`
 	Yes bool   `short:"y" help:"Do not ask."`
 }
 
@@ -216,6 +216,9 @@ func (c keyRotateCmd) Run(ctx context.Context, a *app) error {
 func (c keyRotateCmd) rotateKept(ctx context.Context, a *app, cfg *config.Config, algorithm string) error {
 	return a.withKeys(ctx, func(keys *token.Manager) error {
 		algorithms := slices.DeleteFunc(keys.Algorithms(), func(s string) bool { return s == cfg.JWTAlgorithm && keys.InFiles() })
+		if keys.Encrypts() {
+			algorithms = append(algorithms, token.Encryption)
+		}
 		if !slices.Contains(algorithms, algorithm) {
 			return fmt.Errorf("--alg %s: no such keys are kept in the database; write %s", config.Quote(algorithm), strings.Join(algorithms, ", "))
 		}
@@ -225,12 +228,15 @@ func (c keyRotateCmd) rotateKept(ctx context.Context, a *app, cfg *config.Config
 		}
 		var newest token.KeyState
 		for _, k := range keys.Keys() {
-			if k.Algorithm == algorithm && !k.Files && (k.State == token.KeyNext || k.State == token.KeySigning) {
+			if k.Algorithm == algorithm && !k.Files && (k.State == token.KeyNext || k.State == token.KeySigning || k.State == token.KeyEncrypting) {
 				newest = k
 			}
 		}
 		if !done {
 			return a.done(newest, "Nothing done: kid %s is published already and signs from %s.", newest.KeyID, when(newest.Signs))
+		}
+		if algorithm == token.Encryption {
+			return a.done(newest, "Published: what is encrypted for this server is encrypted with kid %s from now on.", newest.KeyID)
 		}
 		return a.done(newest, "Published: kid %s signs with %s from %s.", newest.KeyID, algorithm, when(newest.Signs))
 	})

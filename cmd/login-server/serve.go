@@ -260,6 +260,7 @@ func (s *server) reload(ctx context.Context) {
 		var more []string
 		more, err = s.web.ReloadProviders(cfg)
 		warnings = append(warnings, more...)
+		s.keysDue() // one to encrypt with may be missing
 	}
 	for _, warning := range warnings {
 		s.log.Warn(warning)

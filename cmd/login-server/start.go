@@ -221,7 +221,7 @@ func (s *server) open(ctx context.Context) error {
 	if err := s.adopt(ctx); err != nil {
 		return databaseProblem(cfg, err)
 	}
-	if s.tokens, err = s.openTokens(ctx, s.node); err != nil {
+	if s.tokens, err = s.openTokens(ctx, s.node, s.providers); err != nil {
 		return keyProblem(cfg, err)
 	}
 	tickets, err := token.NewTickets(s.guard, cfg.SessionSecrets, s.clock.Now)
