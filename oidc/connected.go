@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"login-server/identity"
+	"login-server/picture"
 	"login-server/session"
 	"login-server/store"
 )
@@ -158,7 +159,16 @@ func DeleteAccount(ctx context.Context, engine store.Engine, sessions *session.M
 			return err
 		}
 	}
-	return sessions.DeleteAccount(ctx, users, a.ID, keep)
+	// Pictures before, so that a crash leaves none that nobody owns, and after for one that has
+	// been uploaded meanwhile.
+	pictures := picture.NewAlbum(engine, time.Now)
+	if err := pictures.DeleteOf(ctx, nil, ids...); err != nil {
+		return err
+	}
+	if err := sessions.DeleteAccount(ctx, users, a.ID, keep); err != nil {
+		return err
+	}
+	return pictures.DeleteOf(ctx, nil, ids...)
 }
 
 // deleteAll deletes the documents of a key.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"strings"
 	"time"
 
 	"login-server/store"
@@ -115,4 +116,20 @@ func gone(err error) error {
 		return nil
 	}
 	return err
+}
+
+// path is where pictures are below the address of the server.
+const path = "pictures/"
+
+// Address is that of a picture, at the server with the address base.
+func Address(base, id string) string { return base + path + id }
+
+// ID is the id in the address of a picture at the server with the address base; empty if it
+// is another address.
+func ID(base, address string) string {
+	id, ok := strings.CutPrefix(address, base+path)
+	if !ok || !ValidID(id) {
+		return ""
+	}
+	return id
 }

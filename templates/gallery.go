@@ -72,6 +72,8 @@ func Gallery() []Example {
 		{Provider: orcid, ID: "0000-0002-1825-0097", URI: "https://orcid.org/0000-0002-1825-0097", Name: "Ada Lovelace", DisconnectURL: "disconnect/orcid"},
 		{Provider: ldap, ID: "alovelace", Name: "Lovelace, Ada", Username: "alovelace", DisconnectURL: "disconnect/my-ldap"},
 	}
+	// portrait stands for an uploaded picture.
+	const portrait = "static/test.svg"
 	account := AccountPage{
 		Layout:      in("account"),
 		ID:          "c0c1914a-f9d6-4b92-a624-bf44118b6619",
@@ -171,21 +173,38 @@ func Gallery() []Example {
 					f.Type, f.Judged, f.Verified, f.Source = "email", true, true, said("claim_source_operator")
 				}),
 				of("phone_number", "+49551390", func(f *ClaimField) { f.Type, f.Judged, f.Hint = "tel", true, said("claim_phone_hint") }),
-				of("picture", "", func(f *ClaimField) {
-					f.Hint, f.Offered = said("claim_url_hint"), said("claim_offered", "Provider", "Google", "Value", "https://example.org/"+strings.Repeat("picture", 20))
+				of("website", "", func(f *ClaimField) {
+					f.Hint, f.Offered = said("claim_url_hint"), said("claim_offered", "Provider", "Google", "Value", "https://example.org/"+strings.Repeat("ada", 40))
 				}),
 			}},
 			{ID: "group-address", Title: Message{ID: "profile_group_address"}, Fields: []ClaimField{
 				of("street_address", "Platz der Göttinger Sieben 1", func(f *ClaimField) { f.Type = "lines" }), of("postal_code", "37073", nil), of("locality", "Göttingen", nil), of("country", "", nil),
 			}},
 			{ID: "group-person", Title: Message{ID: "profile_group_person"}, Fields: []ClaimField{
-				of("birthdate", "0000-12-10", func(f *ClaimField) { f.Hint = said("claim_birthdate_hint") }), of("locale", "", func(f *ClaimField) { f.Hint = said("claim_locale_hint") }),
+				of("biography", "I count, and write about it.\n\nNotes on the Analytical Engine are in the library.", func(f *ClaimField) { f.Type, f.Hint = "lines", said("claim_biography_hint") }),
+				of("gender", "", nil), of("birthdate", "0000-12-10", func(f *ClaimField) { f.Hint = said("claim_birthdate_hint") }),
+				of("locale", "de", func(f *ClaimField) {
+					f.Type, f.Hint, f.Choices = "choice", said("claim_locale_hint"), []ChoiceGroup{
+						{Title: said("choice_pages"), Choices: []Choice{{"en", "English", "en"}, {"de", "Deutsch", "de"}}},
+						{Title: said("choice_languages"), Choices: []Choice{{"fr", "français", "fr"}, {"ja", "日本語", "ja"}}}}
+				}),
+				of("zoneinfo", "EST5EDT", func(f *ClaimField) {
+					f.Type, f.Choices = "choice", []ChoiceGroup{{Choices: []Choice{{Value: "EST5EDT", Label: "EST5EDT"}}},
+						{Title: said("zone_europe"), Choices: []Choice{{Value: "Europe/Berlin", Label: "Berlin"}, {Value: "Europe/London", Label: "London"}}}}
+				}),
 			}},
-		}}
+		}, SignInMails: true}
 		if wrong {
 			p.Groups[1].Fields[0].Error, p.Groups[1].Fields[0].Value = field("email", "claim_bad_email"), long
 			p.Groups[2].Fields[0].Error = field("street_address", "claim_bad_long")
-			p.Groups[3].Fields[0].Error = field("birthdate", "claim_bad_date")
+			p.Groups[3].Fields[2].Error = field("birthdate", "claim_bad_date")
+		}
+		return p
+	}
+	// pictured is a profile page with a picture.
+	pictured := func(p *ProfilePage, picture ProfilePicture) *ProfilePage {
+		if p.Picture = picture; picture.Path != "" {
+			p.Layout.Picture = picture.Path
 		}
 		return p
 	}
@@ -237,6 +256,7 @@ func Gallery() []Example {
 		})},
 
 		{"account", "Account", &account},
+		{"account-picture", "Account, with a picture", with(func(p *AccountPage) { p.Large, p.Picture = portrait, portrait })},
 		{"account-one", "Account, one identity", with(func(p *AccountPage) {
 			p.Identities = []Identity{{Provider: local, ID: "ada", Name: "Ada Lovelace", Username: "ada"}}
 			p.Connectable = nil
@@ -293,6 +313,14 @@ func Gallery() []Example {
 				message("success", "application_disconnected", "Application", "Cocoda"), message("success", "profile_saved")}
 		})},
 		{"profile", "Profile", profile(in("account/profile"), false)},
+		{"profile-picture", "Profile, with a picture", pictured(profile(in("account/profile", message("success", "picture_saved")), false),
+			ProfilePicture{Path: portrait, Source: &Message{ID: "claim_source_you"}, Removable: true, Offered: "GitHub"})},
+		{"profile-picture-elsewhere", "Profile, with a provider's picture", pictured(profile(in("account/profile"), false),
+			ProfilePicture{Elsewhere: "avatars.example.org", Source: &Message{ID: "claim_source_provider", Args: map[string]any{"Provider": "GitHub"}}, Removable: true})},
+		{"profile-picture-removed", "Profile, picture removed", pictured(profile(in("account/profile", message("success", "picture_removed")), false), ProfilePicture{Offered: "GitHub"})},
+		{"profile-picture-wrong", "Profile, picture refused", pictured(profile(in("account/profile"), false), ProfilePicture{Error: field("picture", "picture_bad_format")})},
+		{"profile-picture-german", "Profile, picture too large, German", pictured(profile(german(in("account/profile")), false),
+			ProfilePicture{Path: portrait, Source: &Message{ID: "claim_source_you"}, Removable: true, Offered: "Donaudampfschifffahrtsgesellschaft", Error: field("picture", "picture_bad_bytes")})},
 		{"profile-wrong", "Profile, with mistakes", profile(in("account/profile"), true)},
 		{"profile-german", "Profile, German", profile(german(in("account/profile")), true)},
 		{"account-empty", "Account, nothing known", &AccountPage{Layout: in("account")}},

@@ -17,6 +17,8 @@ type Layout struct {
 	Path string
 	// User is the name of the signed-in person; empty when signed out.
 	User string
+	// Picture is the path below Base of a small picture of them; empty if they have none here.
+	Picture string
 	// Links in the footer; each may be empty.
 	ImprintURL, PrivacyURL, SourcesURL string
 	// Messages stand above the content, such as "Signed in." after a redirect.
@@ -121,6 +123,8 @@ type AccountPage struct {
 	NameInput string
 	// Connected are the applications that the person has let in.
 	Connected []Connected
+	// Large is the path below Base of a picture of the person; may be empty.
+	Large string
 }
 
 // Connected is an application that somebody has let in.
@@ -136,8 +140,11 @@ type Connected struct {
 // ProfilePage shows and changes what is known of the signed-in person.
 type ProfilePage struct {
 	Layout
-	Name   string
-	Groups []ClaimGroup
+	Name    string
+	Picture ProfilePicture
+	Groups  []ClaimGroup
+	// SignInMails: the person is written of sign-ins from new browsers and countries.
+	SignInMails bool
 	// Wrong: something that was filled in cannot be kept, and nothing was.
 	Wrong bool
 }
@@ -155,8 +162,10 @@ type ClaimField struct {
 	Name  string
 	Label Message
 	Hint  *Message
-	Type  string // of the input; "lines" has several
+	Type  string // of the input; "lines" has several, "choice" is one of Choices
 	Value string
+	// Choices are what to choose from; Value is among them.
+	Choices []ChoiceGroup
 	// Autocomplete is what browsers fill in.
 	Autocomplete string
 	// Source says who it is from; nil when nothing is known.

@@ -71,6 +71,7 @@ func (s *Server) account(w http.ResponseWriter, r *http.Request) error {
 		NameInput:  cmp.Or(left.Input, a.Name),
 	}
 	page.Messages = left.Messages
+	_, page.Large = s.picturePaths(a)
 	for _, p := range s.Providers.All() {
 		if _, linked := a.Identities[p.ID]; !linked {
 			page.Connectable = append(page.Connectable, s.provider(p.ID, ""))
@@ -206,6 +207,16 @@ type personalData struct {
 	SignIns  []session.SignIn  `json:"signIns"`
 	// Applications are those that the person has let in.
 	Applications []personalApplication `json:"applications"`
+	// Pictures are those that were uploaded, encoded in base64.
+	Pictures []personalPicture `json:"pictures"`
+}
+
+// personalPicture is a picture as its owner gets it.
+type personalPicture struct {
+	URL   string    `json:"url"`
+	Made  time.Time `json:"made"`
+	Type  string    `json:"type"`
+	Large []byte    `json:"large"`
 }
 
 // personalAccount is an account as its owner gets it: what providers gave to act in the
@@ -247,6 +258,14 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request, v visitor) err
 		return err
 	}
 	data.Applications = personalApplications(applications)
+	pictures, err := s.pictures.Of(ctx, ids...)
+	if err != nil {
+		return err
+	}
+	data.Pictures = []personalPicture{}
+	for _, p := range pictures {
+		data.Pictures = append(data.Pictures, personalPicture{URL: s.pictureURL(p.ID), Made: p.Made, Type: p.Type, Large: p.Large})
+	}
 	for _, a := range former {
 		data.Former = append(data.Former, personal(a))
 	}

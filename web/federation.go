@@ -145,7 +145,7 @@ func (s *Server) sendOff(w http.ResponseWriter, r *http.Request, p *providers.Pr
 	if v.account != nil {
 		a.User = v.account.ID
 	}
-	departure, err := p.Website.Begin(r.Context(), s.loginAt(p, a, s.language(r)))
+	departure, err := p.Website.Begin(r.Context(), s.loginAt(p, a, s.language(r, "")))
 	if err != nil {
 		s.metrics.login(p.ID, err)
 		return s.failed(w, r, p, v, d, err)
@@ -212,7 +212,7 @@ func (s *Server) finish(w http.ResponseWriter, r *http.Request) error {
 	if takeErr != nil {
 		return s.tooLate(w, r, p, a, answer, takeErr)
 	}
-	profile, err := p.Website.Finish(r.Context(), s.loginAt(p, a, s.language(r)), answer)
+	profile, err := p.Website.Finish(r.Context(), s.loginAt(p, a, s.language(r, "")), answer)
 	s.metrics.login(p.ID, err)
 	// Only now: somebody may have signed in, or out, while the provider was asked.
 	v, visitErr := s.visitor(r)

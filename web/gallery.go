@@ -77,7 +77,7 @@ func (s *Server) galleryPage(w http.ResponseWriter, r *http.Request) error {
 			}
 		}
 		if r.URL.Query().Has("lang") {
-			common.Lang = s.language(r)
+			common.Lang = s.language(r, "")
 		}
 		s.render(w, http.StatusOK, common.Nonce, example.Page)
 		return nil

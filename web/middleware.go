@@ -233,7 +233,11 @@ func (s *Server) headers(next http.Handler) http.Handler {
 			h["Strict-Transport-Security"] = hsts
 		}
 		if r.Body != nil && r.Body != http.NoBody {
-			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+			most := int64(maxBody)
+			if r.Method == http.MethodPost && r.URL.Path == picturePath {
+				most = maxPictureForm
+			}
+			r.Body = http.MaxBytesReader(w, r.Body, most)
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -17,7 +17,7 @@ type claimField struct {
 }
 
 // claimGroups are the fields of the profile page. The name of the person is not among
-// them: it is the account's, and required.
+// them: it is the account's, and required. Nor is the picture, which is uploaded (picture.go).
 var claimGroups = []struct {
 	id, title string
 	fields    []claimField
@@ -34,7 +34,6 @@ var claimGroups = []struct {
 		{"phone_number", "claim_phone_number", "tel", "tel", "claim_phone_hint"},
 		{"website", "claim_website", "url", "url", "claim_url_hint"},
 		{"profile", "claim_profile", "url", "", "claim_url_hint"},
-		{"picture", "claim_picture", "url", "photo", "claim_url_hint"},
 	}},
 	{"group-address", "profile_group_address", []claimField{
 		{"formatted", "claim_formatted", "lines", "", ""},
@@ -45,10 +44,11 @@ var claimGroups = []struct {
 		{"country", "claim_country", "text", "country-name", ""},
 	}},
 	{"group-person", "profile_group_person", []claimField{
+		{identity.Biography, "claim_biography", "lines", "", "claim_biography_hint"},
 		{"gender", "claim_gender", "text", "sex", ""},
 		{"birthdate", "claim_birthdate", "text", "bday", "claim_birthdate_hint"},
-		{"zoneinfo", "claim_zoneinfo", "text", "", "claim_zoneinfo_hint"},
-		{"locale", "claim_locale", "text", "language", "claim_locale_hint"},
+		{"locale", "claim_locale", "choice", "language", "claim_locale_hint"},
+		{"zoneinfo", "claim_zoneinfo", "choice", "", ""},
 	}},
 }
 
@@ -85,15 +85,27 @@ func blank(text string) bool { return strings.TrimSpace(text) == "" }
 // profile serves GET /account/profile.
 func (s *Server) profile(w http.ResponseWriter, r *http.Request, v visitor) error {
 	left := s.takeFlash(w, r)
-	return s.showProfile(w, r, v, http.StatusOK, left.Messages, nil, nil)
+	return s.showProfile(w, r, v, http.StatusOK, profileForm{messages: left.Messages})
 }
 
-// showProfile answers with the page: as things are, or with what was typed and what is
-// wrong with it, by field.
-func (s *Server) showProfile(w http.ResponseWriter, r *http.Request, v visitor, status int, messages []templates.Message, typed map[string]string, wrong map[string]identity.ClaimProblem) error {
-	a, known := *v.account, v.account.Known()
-	page := templates.ProfilePage{Layout: s.layout(w, r, v), Name: a.Name, Wrong: len(wrong) > 0}
-	page.Messages, page.Path = messages, "account/profile"
+// profileForm is what the profile page shows beside what is known: messages, or what was
+// typed and what is wrong with it, by field, or with a picture.
+type profileForm struct {
+	messages []templates.Message
+	typed    map[string]string
+	wrong    map[string]identity.ClaimProblem
+	picture  *templates.FieldError
+}
+
+// showProfile answers with the profile page.
+func (s *Server) showProfile(w http.ResponseWriter, r *http.Request, v visitor, status int, f profileForm) error {
+	a, known, typed, wrong := *v.account, v.account.Known(), f.typed, f.wrong
+	page := templates.ProfilePage{Layout: s.layout(w, r, v), Name: a.Name, Picture: s.profilePicture(a, known), Wrong: len(wrong) > 0}
+	page.Messages, page.Path, page.Picture.Error = f.messages, "account/profile", f.picture
+	page.SignInMails = !a.Notices.SignInsOff
+	if typed != nil {
+		page.SignInMails = typed[noticeSignIns] != ""
+	}
 	for _, g := range claimGroups {
 		group := templates.ClaimGroup{ID: g.id, Title: templates.Message{ID: g.title}}
 		of := "" // the claim that was last told the source of
@@ -109,6 +121,12 @@ func (s *Server) showProfile(w http.ResponseWriter, r *http.Request, v visitor, 
 			field := templates.ClaimField{Name: f.claim, Claim: claim, Label: templates.Message{ID: f.label}, Type: f.kind, Autocomplete: f.autocomplete, Value: value}
 			if input, ok := typed[f.claim]; ok {
 				field.Value = truncate(input, 4000)
+			}
+			switch f.claim {
+			case "locale":
+				field.Choices = languageChoices(s.Templates.Languages(), field.Value)
+			case "zoneinfo":
+				field.Choices = zoneChoices(field.Value)
 			}
 			if f.hint != "" {
 				field.Hint = &templates.Message{ID: f.hint}
@@ -131,13 +149,7 @@ func (s *Server) showProfile(w http.ResponseWriter, r *http.Request, v visitor, 
 // sources adds to a field who its claim is from, and what a provider says in its place.
 func (s *Server) sources(field *templates.ClaimField, a identity.Account, known map[string]identity.Claim, claim string) {
 	if now, ok := known[claim]; ok {
-		field.Source = &templates.Message{ID: "claim_source_you"}
-		switch now.Source {
-		case identity.SourceOperator:
-			field.Source = &templates.Message{ID: "claim_source_operator"}
-		case identity.SourceProvider:
-			field.Source = &templates.Message{ID: "claim_source_provider", Args: map[string]any{"Provider": s.providerName(now.Provider)}}
-		}
+		field.Source = s.source(now)
 		if verdict, ok := known[claim+"_verified"]; ok {
 			field.Judged, field.Verified = true, verdict.Value == true
 		}
@@ -158,6 +170,24 @@ func (s *Server) sources(field *templates.ClaimField, a identity.Account, known 
 	}
 }
 
+// source says who a claim is from.
+func (s *Server) source(c identity.Claim) *templates.Message {
+	switch c.Source {
+	case identity.SourceOperator:
+		return &templates.Message{ID: "claim_source_operator"}
+	case identity.SourceProvider:
+		return &templates.Message{ID: "claim_source_provider", Args: map[string]any{"Provider": s.providerName(c.Provider)}}
+	}
+	return &templates.Message{ID: "claim_source_you"}
+}
+
+// Fields of the notices. A box that is not ticked is not sent, so a hidden one says that
+// there was one.
+const (
+	noticesSent   = "notices"
+	noticeSignIns = "notice_sign_ins"
+)
+
 // saveProfile serves POST /account/profile. A field that is not in the form stays as it is.
 func (s *Server) saveProfile(w http.ResponseWriter, r *http.Request, v visitor) error {
 	fields, err := form(r)
@@ -166,12 +196,20 @@ func (s *Server) saveProfile(w http.ResponseWriter, r *http.Request, v visitor) 
 	}
 	changes, wrong := changedClaims(v.account.Known(), fields)
 	if len(wrong) > 0 {
-		return s.showProfile(w, r, v, http.StatusUnprocessableEntity, nil, fields, wrong)
+		return s.showProfile(w, r, v, http.StatusUnprocessableEntity, profileForm{typed: fields, wrong: wrong})
+	}
+	if notices := (identity.Notices{SignInsOff: fields[noticeSignIns] == ""}); fields[noticesSent] != "" && notices != v.account.Notices {
+		if _, err := s.Users.SetNotices(r.Context(), v.account.ID, notices); err != nil {
+			return err
+		}
 	}
 	if len(changes) > 0 {
 		if _, err := s.Users.SetClaims(r.Context(), v.account.ID, identity.SourceYou, changes); err != nil {
 			return err
 		}
+	}
+	if _, chosen := changes["locale"]; chosen {
+		s.forgetLanguage(w) // what was chosen last counts
 	}
 	return s.redirectNoting(w, s.path("account/profile"), note("success", "profile_saved", nil))
 }
@@ -227,6 +265,9 @@ func (s *Server) restoreClaim(w http.ResponseWriter, r *http.Request, v visitor)
 	fields, err := form(r)
 	if err != nil {
 		return err
+	}
+	if fields["claim"] == "picture" {
+		return s.restorePicture(w, r, v)
 	}
 	if _, offered := v.account.Offered(fields["claim"]); offered {
 		if _, err := s.Users.RestoreClaim(r.Context(), v.account.ID, fields["claim"]); err != nil {

@@ -44,12 +44,14 @@ func TestProfilePage(t *testing.T) {
 	// Nothing is saved with a mistake in it, and what was typed is still there.
 	for _, tc := range []struct{ field, typed, message string }{
 		{"email", "ada", "This is not an e-mail address."},
-		{"picture", "javascript:alert(1)", "Please enter an address that begins with https://"},
+		{"website", "javascript:alert(1)", "Please enter an address that begins with https://"},
 		{"birthdate", "yesterday", "Please enter a date such as"},
 		{"zoneinfo", "Mars", "This time zone is not known."},
 		{"locale", "!", "This language is not known."},
 		{"phone_number", "<b>", "Please enter the number with its country"},
 		{"nickname", strings.Repeat("x", 201), "This is too long."},
+		{"biography", strings.Repeat("x", 501), "This is too long."},
+		{"biography", "</textarea><b>\x07", "This contains characters that cannot be displayed."},
 		{"street_address", "a\x07b", "This contains characters that cannot be displayed."},
 		{"country", strings.Repeat("x", 2000), "This is too long."},
 	} {

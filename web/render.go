@@ -204,31 +204,43 @@ func chosenLanguage(r *http.Request) string {
 	return r.URL.Query().Get("lang")
 }
 
-// language of the pages: the person's choice, else what the browser asks for.
-func (s *Server) language(r *http.Request) string {
+// language of the pages: what was chosen in this browser, else the person's choice wherever
+// they are, which may be empty, else what the browser asks for.
+func (s *Server) language(r *http.Request, chosen string) string {
 	choice := chosenLanguage(r)
 	if choice == "" {
 		if c, err := r.Cookie(langCookie); err == nil {
 			choice = c.Value
 		}
 	}
+	if choice == "" {
+		choice = chosen
+	}
 	return s.Templates.Language(choice, r.Header.Get("Accept-Language"))
 }
 
+// forgetLanguage takes back what was chosen in this browser.
+func (s *Server) forgetLanguage(w http.ResponseWriter) {
+	http.SetCookie(w, &http.Cookie{
+		Name: langCookie, Path: s.base(), MaxAge: -1,
+		HttpOnly: true, Secure: s.Config.BaseURL.Scheme == "https", SameSite: http.SameSiteLaxMode,
+	})
+}
+
 // speak lets a page answer in the languages that a client asks for (ui_locales), unless
-// the person has chosen one.
+// the person has chosen one in this browser.
 func (s *Server) speak(r *http.Request, l *templates.Layout, locales string) {
 	if _, err := r.Cookie(langCookie); err == nil || locales == "" || chosenLanguage(r) != "" {
 		return
 	}
-	l.Lang = s.Templates.Language(strings.Join(strings.Fields(locales), ","), r.Header.Get("Accept-Language"))
+	l.Lang = s.Templates.Language(strings.Join(strings.Fields(locales), ","), l.Lang)
 }
 
 // layout is what all pages show. It uses up the messages that wait for the person.
 func (s *Server) layout(w http.ResponseWriter, r *http.Request, v visitor) templates.Layout {
 	l := templates.Layout{
 		Title:      s.Config.Title,
-		Lang:       s.language(r),
+		Lang:       s.language(r, ""),
 		Base:       s.base(),
 		Nonce:      newNonce(),
 		Path:       pathBelow(r),
@@ -239,6 +251,8 @@ func (s *Server) layout(w http.ResponseWriter, r *http.Request, v visitor) templ
 	}
 	if v.account != nil {
 		l.User = v.account.Name
+		l.Lang = s.language(r, v.account.ChosenLanguage())
+		l.Picture, _ = s.picturePaths(*v.account)
 	}
 	if chosenLanguage(r) != "" {
 		http.SetCookie(w, &http.Cookie{

@@ -33,6 +33,7 @@ import (
 	"login-server/identity"
 	"login-server/notify"
 	"login-server/oidc"
+	"login-server/picture"
 	"login-server/providers"
 	"login-server/session"
 	"login-server/static"
@@ -53,7 +54,7 @@ type Deps struct {
 	Providers *providers.Set
 	// Credentials are those of the accounts that live here.
 	Credentials *credential.Book
-	Bus       events.Bus
+	Bus         events.Bus
 	// Heard tells whether Bus brings what other nodes say at this moment; nil: no other
 	// process serves with this store.
 	Heard func() bool
@@ -90,6 +91,9 @@ type Server struct {
 	attempts *attempt.Book
 	openid   *oidc.Provider
 	limits   limits
+	pictures *picture.Album
+	maker    *picture.Maker
+	uploads  uploads
 	tokens   *tokenCache
 	about    about
 	offered  atomic.Pointer[offer]
@@ -104,7 +108,7 @@ type Server struct {
 
 // New returns the server of the rooms in d, with its hub of sockets.
 func New(d Deps) (*Server, error) {
-	s := &Server{Deps: d, boot: newNonce()[:6]}
+	s := &Server{Deps: d, boot: newNonce()[:6], pictures: picture.NewAlbum(d.Store, d.Clock.Now), maker: picture.NewMaker()}
 	var err error
 	if s.sealer, err = token.NewSealer(d.Config.SessionSecrets, "pages"); err != nil {
 		return nil, err
@@ -291,6 +295,7 @@ func (s *Server) routes() chi.Router {
 	s.mountOAuth(r)
 	s.mountDevice(r)
 	s.mountAccount(r)
+	s.mountPictures(r)
 	s.mountMessages(r)
 	s.mountMerge(r)
 	s.mountSessions(r)
