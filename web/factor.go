@@ -80,21 +80,7 @@ func (s *Server) hasFactor(ctx context.Context, a identity.Account) (bool, error
 
 // askFactor keeps what was proved and leads to where the second factor is given.
 func (s *Server) askFactor(w http.ResponseWriter, r *http.Request, v visitor, d destination, p proof) error {
-	owner, err := s.Users.Owner(r.Context(), p.profile.Provider, p.profile.ID)
-	if err != nil {
-		return err
-	}
-	if owner.Disabled {
-		return identity.ErrDisabled
-	}
-	_, c, _, err := s.credentialOf(r.Context(), owner)
-	if err != nil {
-		return err
-	}
-	pending := pendingSignIn{
-		Profile: p.profile, Methods: p.methods, Credential: c.ID, Changed: c.Changed.UnixMilli(), User: v.personID(), Fresh: d.fresh,
-	}
-	name, err := s.attempts.KeepStep(r.Context(), w, r, pending)
+	name, _, err := s.keepProof(w, r, v, d, p)
 	if err != nil {
 		return err
 	}
@@ -103,26 +89,56 @@ func (s *Server) askFactor(w http.ResponseWriter, r *http.Request, v visitor, d 
 	return redirect(w, s.path("factor?"+query.Encode()))
 }
 
+// keepProof keeps what was proved in a step, and returns what names that, and whose factors
+// have to be given.
+func (s *Server) keepProof(w http.ResponseWriter, r *http.Request, v visitor, d destination, p proof) (string, credential.Credential, error) {
+	owner, err := s.Users.Owner(r.Context(), p.profile.Provider, p.profile.ID)
+	if err != nil {
+		return "", credential.Credential{}, err
+	}
+	if owner.Disabled {
+		return "", credential.Credential{}, identity.ErrDisabled
+	}
+	_, c, _, err := s.credentialOf(r.Context(), owner)
+	if err != nil {
+		return "", credential.Credential{}, err
+	}
+	name, err := s.attempts.KeepStep(r.Context(), w, r, pendingSignIn{
+		Profile: p.profile, Methods: p.methods, Credential: c.ID, Changed: c.Changed.UnixMilli(), User: v.personID(), Fresh: d.fresh,
+	})
+	return name, c, err
+}
+
 // goOn lets somebody in who has given the second factor of a step, in the ways of methods.
 // The step is used up: of any number of answers one goes on.
 func (s *Server) goOn(w http.ResponseWriter, r *http.Request, d destination, name string, p pendingSignIn, methods ...string) error {
-	if err := s.attempts.EndStep(r.Context(), name); err != nil {
+	v, proved, err := s.endStep(r, d, name, p, methods)
+	if err != nil {
 		return err
+	}
+	d.fresh = p.Fresh
+	return s.letIn(w, r, v, d, proved)
+}
+
+// endStep uses a step up whose second factor was given, and returns who has come with what
+// was proved by now.
+func (s *Server) endStep(r *http.Request, d destination, name string, p pendingSignIn, methods []string) (visitor, proof, error) {
+	if err := s.attempts.EndStep(r.Context(), name); err != nil {
+		return visitor{}, proof{}, err
 	}
 	v, err := s.visitor(r)
 	if err != nil {
-		return err
+		return v, proof{}, err
 	}
 	// Whoever signs in, or out, meanwhile changes what the first factor was meant for.
 	verdict, err := s.verdict(r.Context(), v, attempt.Attempt{User: p.User, Fresh: p.Fresh})
 	if err != nil {
-		return err
+		return v, proof{}, err
 	}
 	if verdict != attempt.Admit {
-		return &Error{Status: http.StatusBadRequest, Code: "expired", Message: "Somebody else has signed in meanwhile.", Link: d.addTo(s.path("login"))}
+		return v, proof{}, &Error{Status: http.StatusBadRequest, Code: "expired", Message: "Somebody else has signed in meanwhile.", Link: d.addTo(s.path("login"))}
 	}
-	d.fresh = p.Fresh
-	return s.letIn(w, r, v, d, proof{p.Profile, append(slices.Clone(p.Methods), append(methods, session.MethodMFA)...)})
+	return v, proof{p.Profile, append(slices.Clone(p.Methods), append(slices.Clone(methods), session.MethodMFA)...)}, nil
 }
 
 // stepUp leads to where who is signed in gives a second factor, on the way to a page of ours.

@@ -408,26 +408,42 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, v visitor, d dest
 
 // letIn is admit once nothing is missing.
 func (s *Server) letIn(w http.ResponseWriter, r *http.Request, v visitor, d destination, p proof) error {
+	began, f, err := s.enter(w, r, v, d, p)
+	var owned *identity.OwnedError
+	var shared *identity.SharedError
+	switch {
+	case errors.As(err, &owned):
+		return s.askMerge(w, v, d, p, owned.Owner)
+	case errors.As(err, &shared):
+		return s.redirectNoting(w, s.path("account"), note("error", "merge_conflict", map[string]any{"Providers": s.providerNames(shared.Providers)}))
+	case err != nil:
+		return err
+	}
+	return s.arriveIn(w, d, began, f)
+}
+
+// enter binds the browser to the account of who has proved an identity, and answers nothing
+// yet. An *identity.OwnedError or *identity.SharedError says why it was not linked.
+func (s *Server) enter(w http.ResponseWriter, r *http.Request, v visitor, d destination, p proof) (session.Session, flash, error) {
+	signedIn := note("success", "signed_in", nil)
 	if v.account != nil && d.fresh {
-		return s.signInAnew(w, r, v, d, p)
+		began, err := s.signInAnew(w, r, v, d, p)
+		return began, signedIn, err
 	}
 	if v.account != nil {
-		err := s.link(w, r, v, d, p)
+		began, f, err := s.link(w, r, v, d, p)
 		if !isNotFound(err) {
-			return err
+			return began, f, err
 		}
 		// The account was deleted a moment ago: nobody is signed in any more.
 		v = visitor{Visit: session.Visit{Stale: true}}
 	}
 	account, _, err := s.Users.SignIn(r.Context(), p.profile)
 	if err != nil {
-		return err
+		return session.Session{}, flash{}, err
 	}
 	began, err := s.bind(w, r, v.Visit, account, d, p)
-	if err != nil {
-		return err
-	}
-	return s.arriveIn(w, d, began, note("success", "signed_in", nil))
+	return began, signedIn, err
 }
 
 // arriveIn is arrive with a session that the application may find lacking.
@@ -440,22 +456,19 @@ func (s *Server) arriveIn(w http.ResponseWriter, d destination, began session.Se
 
 // signInAnew signs in who was asked to prove who they are. Somebody else than who was
 // signed in gets a session of their own in the place of the other; nothing is linked.
-func (s *Server) signInAnew(w http.ResponseWriter, r *http.Request, v visitor, d destination, p proof) error {
+func (s *Server) signInAnew(w http.ResponseWriter, r *http.Request, v visitor, d destination, p proof) (session.Session, error) {
 	account, _, err := s.Users.SignIn(r.Context(), p.profile)
 	if err != nil {
-		return err
+		return session.Session{}, err
 	}
 	visit := v.Visit
 	if account.ID != v.account.ID {
 		if err := s.Sessions.SignOut(r.Context(), w, visit); err != nil {
-			return err
+			return session.Session{}, err
 		}
 		visit = session.Visit{Handle: visit.Handle}
 	}
-	if _, err := s.bind(w, r, visit, account, d, p); err != nil {
-		return err
-	}
-	return s.arrive(w, d, note("success", "signed_in", nil))
+	return s.bind(w, r, visit, account, d, p)
 }
 
 func (s *Server) loginOf(r *http.Request, userID string, from arrival, d destination, p proof) session.Login {
@@ -480,29 +493,19 @@ func truncate(s string, n int) string {
 	return strings.ToValidUTF8(s[:min(n, len(s))], "")
 }
 
-// link adds an identity to the account of who is signed in, or says why not, or
-// asks whether the accounts are to be merged.
-func (s *Server) link(w http.ResponseWriter, r *http.Request, v visitor, d destination, p proof) error {
+// link adds an identity to the account of who is signed in. Errors are those of
+// identity.Directory.Link.
+func (s *Server) link(w http.ResponseWriter, r *http.Request, v visitor, d destination, p proof) (session.Session, flash, error) {
 	profile := p.profile
 	account, err := s.Users.Link(r.Context(), v.account.ID, profile)
-	var owned *identity.OwnedError
-	var shared *identity.SharedError
-	switch {
-	case errors.As(err, &owned):
-		return s.askMerge(w, v, d, p, owned.Owner)
-	case errors.As(err, &shared):
-		return s.redirectNoting(w, s.path("account"), note("error", "merge_conflict", map[string]any{"Providers": s.providerNames(shared.Providers)}))
-	case err != nil:
-		return err
+	if err != nil {
+		return session.Session{}, flash{}, err
 	}
 	// Who has proved one more identity has a session worth more than before.
 	began, err := s.bind(w, r, v.Visit, account, d, p.more(v.Session))
-	if err != nil {
-		return err
-	}
 	f := note("success", "linked", map[string]any{"Provider": s.providerName(profile.Provider)})
 	if _, before := v.account.Identities[profile.Provider]; before {
 		f = note("info", "already_linked", map[string]any{"Provider": s.providerName(profile.Provider)})
 	}
-	return s.arriveIn(w, d, began, f)
+	return began, f, err
 }
