@@ -258,17 +258,9 @@ func (b *Book) TryCode(ctx context.Context, kind, id, code string) (Pending, err
 	if err := b.spendTry(ctx, p); err != nil {
 		return Pending{}, err
 	}
-	item, err := b.pending.Update(ctx, id, func(p *Pending) error {
-		if p.Tries >= CodeTries {
-			return ErrTries
-		}
-		p.Tries++
-		return nil
-	})
-	if err != nil {
+	if p, err = b.countTry(ctx, id); err != nil {
 		return Pending{}, err
 	}
-	p = item.Value
 	code = digits(code)
 	for _, key := range b.keys {
 		if len(p.Code) > 0 && hmac.Equal(codeHash(key, p, code), p.Code) {
@@ -279,6 +271,31 @@ func (b *Book) TryCode(ctx context.Context, kind, id, code string) (Pending, err
 		return Pending{}, ErrTries
 	}
 	return Pending{}, ErrCode
+}
+
+// CountTry counts a try of something else that belongs to a Pending, such as a password, as
+// one at its code, before it is looked at. ErrNotFound or ErrTries.
+func (b *Book) CountTry(ctx context.Context, p Pending) error {
+	_, err := b.countTry(ctx, p.ID)
+	return err
+}
+
+func (b *Book) countTry(ctx context.Context, id string) (Pending, error) {
+	item, err := b.pending.Update(ctx, id, func(p *Pending) error {
+		if p.Tries >= CodeTries {
+			return ErrTries
+		}
+		p.Tries++
+		return nil
+	})
+	return item.Value, err
+}
+
+// Sham writes something that nobody reads and that is gone in a minute: for who is not
+// known, where somebody who is has something noted.
+func (b *Book) Sham(ctx context.Context) error {
+	_, err := b.tallies.Insert(ctx, random(), tally{Expires: b.o.Clock.Now().Add(time.Minute)})
+	return err
 }
 
 // subject is whom codes are counted for.

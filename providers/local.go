@@ -152,7 +152,7 @@ func (l *local) Check(ctx context.Context, username, password string) (identity.
 	if err := l.hashing.acquire(ctx); err != nil {
 		return identity.Profile{}, err
 	}
-	ok, err := verify(l.users[i].Password, password)
+	ok, err := VerifyPassword(l.users[i].Password, password)
 	l.hashing.release()
 	switch {
 	case err != nil:
@@ -175,10 +175,10 @@ func (l *local) hashFor(username string) (i int, known bool) {
 	return other, false
 }
 
-// verify compares. bcrypt looks at the first 72 bytes of a password and at no more;
+// VerifyPassword compares a password with a hash. bcrypt looks at the first 72 bytes of a password and at no more;
 // the older program let such passwords in, and so do we, because their owners cannot
 // know. Argon2id looks at all of it.
-func verify(hash, password string) (bool, error) {
+func VerifyPassword(hash, password string) (bool, error) {
 	if strings.HasPrefix(hash, "$argon2id$") {
 		return argon2id.ComparePasswordAndHash(password, hash)
 	}

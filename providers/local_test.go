@@ -109,7 +109,7 @@ func TestHashPassword(t *testing.T) {
 		t.Fatalf("%v, %s", err, badHash(hash))
 	}
 	for password, want := range map[string]bool{"secret": true, "Secret": false} {
-		if ok, err := verify(hash, password); ok != want || err != nil {
+		if ok, err := VerifyPassword(hash, password); ok != want || err != nil {
 			t.Errorf("%q: %v, %v", password, ok, err)
 		}
 	}
@@ -135,6 +135,6 @@ func BenchmarkLocal(b *testing.B) {
 
 func BenchmarkHash(b *testing.B) {
 	for b.Loop() {
-		_, _ = verify(hash2b, "secret")
+		_, _ = VerifyPassword(hash2b, "secret")
 	}
 }
