@@ -223,8 +223,9 @@ type letter struct {
 	account  identity.Account
 	args     map[string]any
 	code     string
-	// page and key are the link: a page below BASE_URL, and the secret in its query.
-	page, key string
+	// page and key are the link: a page below BASE_URL, and the secret in its query. link is
+	// the whole of it.
+	page, key, link string
 	expires   time.Time
 	decoy     bool
 }
@@ -237,6 +238,7 @@ func (d *Desk) send(ctx context.Context, l letter) error {
 	if own := l.account.Language(); own != "" {
 		m.Lang = d.o.Templates.Language(own, l.language)
 	}
+	m.Link = l.link
 	if l.page != "" {
 		m.Link = d.o.BaseURL + l.page
 		if l.key != "" {

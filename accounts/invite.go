@@ -1,0 +1,113 @@
+package accounts
+
+import (
+	"context"
+	"net/url"
+	"time"
+
+	"login-server/credential"
+	"login-server/providers"
+)
+
+// Invitation asks somebody to sign up.
+type Invitation struct {
+	Email string
+	// Name of the person, to be filled in; may be empty.
+	Name string
+	// Role is what they become with it; empty for most.
+	Role string
+	// By is who invites, as the mail says it.
+	By string
+	// Language of the mail.
+	Language string
+}
+
+// invited is what waits in an invitation.
+type invited struct {
+	Name string `json:"name,omitempty"`
+	Role string `json:"role,omitempty"`
+}
+
+// Invite writes an invitation, which is good once, for InvitationLife and that address
+// alone, and replaces one before. It returns its link, for who invites can hand it on where no mail is
+// sent: then the error is ErrNoMail beside it. Whoever has the link is taken for the
+// owner of the address. *InvalidError, ErrTaken if the address has an account, ErrOff, ErrClosed.
+func (d *Desk) Invite(ctx context.Context, inv Invitation) (link string, err error) {
+	_, a, err := d.withPassword()
+	if err != nil {
+		return "", err
+	}
+	if a.Registration == providers.RegistrationClosed {
+		return "", ErrClosed
+	}
+	address, err := ParseAddress(inv.Email)
+	if err != nil {
+		return "", err
+	}
+	known, err := d.byEmail(ctx, address)
+	if err != nil {
+		return "", err
+	}
+	if known.ID != "" {
+		return "", credential.ErrTaken
+	}
+	// An invitation has no credential: it is found by the address in its place.
+	mark := "invited:" + credential.Fold(address)
+	if err := d.o.Credentials.Withdraw(ctx, credential.PendingInvitation, mark); err != nil {
+		return "", err
+	}
+	i, err := d.o.Credentials.Begin(ctx, credential.Pending{
+		Kind: credential.PendingInvitation, Credential: mark, Email: address, Language: inv.Language,
+	}, invited{inv.Name, inv.Role}, InvitationLife)
+	if err != nil {
+		return "", err
+	}
+	link = d.o.BaseURL + "signup?" + url.Values{"invitation": {i.Secret}}.Encode()
+	return link, d.send(ctx, letter{
+		kind: "invitation", to: address, name: inv.Name, language: inv.Language,
+		args: map[string]any{"Name": inv.By, "Days": int(InvitationLife / (24 * time.Hour))}, link: link, expires: i.Expires,
+	})
+}
+
+// Invited returns whom an invitation is for, and the name to fill in. It changes nothing. ErrNotFound.
+func (d *Desk) Invited(ctx context.Context, key string) (email, name string, err error) {
+	p, err := d.ByLink(ctx, credential.PendingInvitation, key)
+	if err != nil {
+		return "", "", err
+	}
+	var inv invited
+	err = d.o.Credentials.Payload(p, &inv)
+	return p.Email, inv.Name, err
+}
+
+// SignUpInvited makes the credential of who was invited: the link has been to the address
+// and proves it. s.Email does not matter. It is good once. ErrNotFound, *InvalidError, ErrTaken,
+// ErrBusy, ErrOff, ErrClosed.
+func (d *Desk) SignUpInvited(ctx context.Context, key string, s SignUp) (Proof, error) {
+	_, a, err := d.withPassword()
+	if err != nil {
+		return Proof{}, err
+	}
+	if a.Registration == providers.RegistrationClosed {
+		return Proof{}, ErrClosed
+	}
+	p, err := d.ByLink(ctx, credential.PendingInvitation, key)
+	if err != nil {
+		return Proof{}, err
+	}
+	var inv invited
+	if err := d.o.Credentials.Payload(p, &inv); err != nil {
+		return Proof{}, err
+	}
+	waiting, err := d.checkNewcomer(ctx, a, p.Email, s)
+	if err != nil {
+		return Proof{}, err
+	}
+	if err := d.o.Credentials.End(ctx, p); err != nil {
+		return Proof{}, err
+	}
+	p.Continue = s.Continue
+	proof, err := d.register(ctx, p, waiting)
+	proof.Role = inv.Role
+	return proof, err
+}
