@@ -415,6 +415,7 @@ func Gallery() []Example {
 			Example{name, "Error: " + e.Code, &e},
 			Example{name + "-german", "Error: " + e.Code + ", German", &inGerman})
 	}
+	examples = append(examples, securityExamples(layout)...)
 	for _, e := range examples {
 		if e.Name == "login-dev" {
 			e.Page.(common).Common().Dev = true

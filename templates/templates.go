@@ -83,6 +83,7 @@ var pageFiles = map[reflect.Type]string{
 	reflect.TypeFor[HelpPage]():        "help.html",
 	reflect.TypeFor[APIPage]():         "api.html",
 	reflect.TypeFor[ErrorPage]():       "error.html",
+	reflect.TypeFor[FactorPage]():      "factor.html",
 }
 
 // shared are the files that every page is parsed with.

@@ -64,9 +64,12 @@ func (s *Server) factorDue(r *http.Request, v visitor, d destination, p proof) (
 	if v.account != nil && v.account.ID == owner.ID && !d.fresh {
 		return false, nil // nothing is gained by it
 	}
-	_, c, ok, err := s.credentialOf(r.Context(), owner)
-	if err != nil || !ok || !c.Due() {
+	local, c, ok, err := s.credentialOf(r.Context(), owner)
+	if err != nil || !ok || !c.Due() || len(otherFactors(c, p.methods)) == 0 {
 		return false, err
+	}
+	if local.Account.TrustFor == 0 {
+		return true, nil
 	}
 	trusted, err := s.trusted(r, owner, c)
 	return !trusted, err

@@ -59,6 +59,10 @@ func (s *Server) galleryPage(w http.ResponseWriter, r *http.Request) error {
 			if page.Client != nil {
 				page.Client.Logo = logo
 			}
+		case *templates.FactorPage:
+			if page.Client != nil {
+				page.Client.Logo = logo
+			}
 		case *templates.DevicePage:
 			if page.Client != nil {
 				page.Client.Logo = logo

@@ -15,8 +15,6 @@ import (
 )
 
 const (
-	// trustPeriod is for how long somebody can have a browser trusted.
-	trustPeriod = 30 * 24 * time.Hour
 	// newcomer is how long an account is so new that every browser and country would be.
 	newcomer = 15 * time.Minute
 )
@@ -83,11 +81,11 @@ func (s *Server) browserOf(w http.ResponseWriter, r *http.Request) session.Brows
 	return s.Sessions.Browser(r)
 }
 
-// trustBrowser has the browser spared the second factor of an account for trustPeriod. It
+// trustBrowser has the browser spared the second factor of an account for some time. It
 // is for who has just given that factor here, and to be called before the answer is written.
-func (s *Server) trustBrowser(w http.ResponseWriter, r *http.Request, account identity.Account) error {
+func (s *Server) trustBrowser(w http.ResponseWriter, r *http.Request, account identity.Account, life time.Duration) error {
 	b := s.browserOf(w, r)
-	b.Trust(account.ID, trustPeriod)
+	b.Trust(account.ID, life)
 	return s.Sessions.SaveBrowser(w, b)
 }
 

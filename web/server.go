@@ -297,6 +297,7 @@ func (s *Server) routes() chi.Router {
 	s.mountAccount(r)
 	s.mountPictures(r)
 	s.mountMessages(r)
+	s.mountFactor(r)
 	s.mountMerge(r)
 	s.mountSessions(r)
 	s.mountLeave(r)
