@@ -226,8 +226,8 @@ type letter struct {
 	// page and key are the link: a page below BASE_URL, and the secret in its query. link is
 	// the whole of it.
 	page, key, link string
-	expires   time.Time
-	decoy     bool
+	expires         time.Time
+	decoy           bool
 }
 
 // send queues a mail.

@@ -64,23 +64,23 @@ func (d *Desk) AddEmail(ctx context.Context, who Person, typed string) (credenti
 		return credential.Pending{}, err
 	}
 	i, err := d.o.Credentials.Begin(ctx, credential.Pending{
-		Kind: credential.PendingEmail, Credential: c.ID, Account: who.Account.ID, Email: address, Language: who.Language,
+		Kind: credential.PendingEmail, Credential: c.ID, Account: who.Account.ID, Email: address, Language: who.Language, Decoy: crowded,
 	}, nil, EmailLife)
 	if err != nil {
 		return credential.Pending{}, err
 	}
-	return i.Pending, d.sendEmail(ctx, i, known, owner, who.Account, crowded)
+	return i.Pending, d.sendEmail(ctx, i, known, owner, who.Account)
 }
 
-func (d *Desk) sendEmail(ctx context.Context, i credential.Issued, known credential.Credential, owner, asking identity.Account, decoy bool) error {
+func (d *Desk) sendEmail(ctx context.Context, i credential.Issued, known credential.Credential, owner, asking identity.Account) error {
 	if known.ID != "" {
 		return d.send(ctx, letter{
-			kind: "exists", to: spelling(known, i.Email), language: i.Language, account: owner, page: "login", expires: i.Expires, decoy: decoy,
+			kind: "exists", to: spelling(known, i.Email), language: i.Language, account: owner, page: "login", expires: i.Expires, decoy: i.Decoy,
 		})
 	}
 	return d.send(ctx, letter{
 		kind: "email_change_new", to: i.Email, language: i.Language, account: asking, args: map[string]any{"Minutes": minutes(EmailLife)},
-		code: i.Code, page: "security/emails/confirm", key: i.Secret, expires: i.Expires, decoy: decoy,
+		code: i.Code, page: "security/emails/confirm", key: i.Secret, expires: i.Expires, decoy: i.Decoy,
 	})
 }
 
@@ -106,11 +106,7 @@ func (d *Desk) ResendEmail(ctx context.Context, who Person, id string) (credenti
 	if err != nil {
 		return credential.Pending{}, err
 	}
-	n, err := d.o.Credentials.WaitingFor(ctx, credential.PendingEmail, i.Email)
-	if err != nil {
-		return credential.Pending{}, err
-	}
-	return i.Pending, d.sendEmail(ctx, i, known, owner, who.Account, n > mostWaiting)
+	return i.Pending, d.sendEmail(ctx, i, known, owner, who.Account)
 }
 
 // AddingEmail returns the address that waits under an id. ErrNotFound, or ErrOther if it
@@ -273,8 +269,8 @@ func (d *Desk) RemoveEmail(ctx context.Context, who Person, address string, othe
 }
 
 // UndoEmail takes back that another address was made the primary one, with the link that
-// the former one has got: addresses are what they were, without the other; what has come since that opens the account
-// (password, passkeys, an app for codes, a phone) is gone, all sessions end. Whoever did it
+// the former one has got: addresses are what they were, without those that had come in the last UndoLife; the password and what has come since that opens the account
+// (passkeys, an app for codes, a phone) is gone, all sessions end. Whoever did it
 // has lost the account, and its owner, who has just proved to read that mail, is given the key of a
 // reset. ErrNotFound, ErrTaken if the address is somebody else's by now.
 func (d *Desk) UndoEmail(ctx context.Context, key string) (resetKey string, err error) {
@@ -310,10 +306,8 @@ func (d *Desk) UndoEmail(ctx context.Context, key string) (resetKey string, err 
 	if err != nil {
 		return "", err
 	}
-	for _, kind := range []string{credential.PendingReset, credential.PendingEmail, credential.PendingUndoEmail} {
-		if err := d.o.Credentials.Withdraw(ctx, kind, c.ID); err != nil {
-			return "", err
-		}
+	if err := d.withdrawSince(ctx, p); err != nil {
+		return "", err
 	}
 	if err := d.signedOut(ctx, owner, ""); err != nil {
 		return "", err
@@ -329,12 +323,37 @@ func (d *Desk) UndoEmail(ctx context.Context, key string) (resetKey string, err 
 	return i.Secret, err
 }
 
+// withdrawSince ends what has begun since an undo was offered. Undos of before stay good:
+// otherwise whoever has an account in their hands could make the owner's worthless by one of their own.
+func (d *Desk) withdrawSince(ctx context.Context, undo credential.Pending) error {
+	for _, kind := range []string{credential.PendingReset, credential.PendingEmail} {
+		if err := d.o.Credentials.Withdraw(ctx, kind, undo.Credential); err != nil {
+			return err
+		}
+	}
+	undos, err := d.o.Credentials.Waiting(ctx, credential.PendingUndoEmail, undo.Credential)
+	if err != nil {
+		return err
+	}
+	for _, p := range undos {
+		if p.Created.Before(undo.Created) {
+			continue
+		}
+		if err := d.o.Credentials.End(ctx, p); err != nil && !errors.Is(err, credential.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
 // restore brings back what a credential was before another address became its primary one.
 func (d *Desk) restore(c *credential.Credential, p credential.Pending, r replaced, all bool) {
 	since := func(at time.Time) bool { return !at.Before(p.Created) }
 	emails := []credential.Email{}
 	for _, e := range r.Before {
-		if e.Address == p.Email || all && e.Address != r.New {
+		// Whoever has added one address may have added another before.
+		old := e.Verified.Before(p.Created.Add(-UndoLife))
+		if e.Address == p.Email || all && old && e.Address != r.New {
 			e.Primary = e.Address == p.Email
 			emails = append(emails, e)
 		}

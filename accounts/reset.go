@@ -45,18 +45,18 @@ func (d *Desk) AskReset(ctx context.Context, ask Ask) (credential.Issued, error)
 	}
 	i, err := d.o.Credentials.Begin(ctx, credential.Pending{
 		Kind: credential.PendingReset, Credential: known.ID, Account: owner.ID, Email: spelling(known, address),
-		Language: ask.Language, Continue: ask.Continue,
+		Language: ask.Language, Continue: ask.Continue, Decoy: crowded || known.ID == "",
 	}, nil, ResetLife)
 	if err != nil {
 		return credential.Issued{}, err
 	}
-	return i, d.sendReset(ctx, i, owner, crowded)
+	return i, d.sendReset(ctx, i, owner)
 }
 
-func (d *Desk) sendReset(ctx context.Context, i credential.Issued, owner identity.Account, decoy bool) error {
+func (d *Desk) sendReset(ctx context.Context, i credential.Issued, owner identity.Account) error {
 	return d.send(ctx, letter{
 		kind: "reset", to: i.Email, language: i.Language, account: owner, args: map[string]any{"Minutes": minutes(ResetLife)},
-		code: i.Code, page: "reset/new", key: i.Secret, expires: i.Expires, decoy: decoy || i.Credential == "",
+		code: i.Code, page: "reset/new", key: i.Secret, expires: i.Expires, decoy: i.Decoy,
 	})
 }
 
@@ -77,11 +77,7 @@ func (d *Desk) ResendReset(ctx context.Context, id, browser string) (credential.
 	if err != nil {
 		return credential.Pending{}, err
 	}
-	n, err := d.o.Credentials.WaitingFor(ctx, credential.PendingReset, i.Email)
-	if err != nil {
-		return credential.Pending{}, err
-	}
-	return i.Pending, d.sendReset(ctx, i, owner, n > mostWaiting)
+	return i.Pending, d.sendReset(ctx, i, owner)
 }
 
 // ResetByCode makes of a code the key of a link, which is what a new password is chosen
@@ -90,9 +86,6 @@ func (d *Desk) ResetByCode(ctx context.Context, a Answer) (key string, err error
 	p, err := d.answered(ctx, credential.PendingReset, a)
 	if err != nil {
 		return "", err
-	}
-	if p.Credential == "" {
-		return "", credential.ErrCode // a lucky guess at nobody's
 	}
 	return d.o.Credentials.Exchange(ctx, p)
 }
@@ -141,7 +134,6 @@ func (d *Desk) Reset(ctx context.Context, key, password string) (Proof, error) {
 	if err := d.passwordChanged(ctx, c, owner, "", p.Language); err != nil {
 		return Proof{}, err
 	}
-	// Where guessing has gone on, the owner need not wait for its end.
 	proof, err := d.proof(ctx, c, "", "pwd")
 	proof.Continue = p.Continue
 	return proof, err
@@ -162,7 +154,7 @@ func (d *Desk) passwordChanged(ctx context.Context, c credential.Credential, own
 	if err := d.signedOut(ctx, owner, keep); err != nil {
 		return err
 	}
-	d.tell(ctx, letter{kind: "password_changed", to: c.Primary(), name: "", language: language, account: owner, page: "reset"})
+	d.tell(ctx, letter{kind: "password_changed", to: c.Primary(), language: language, account: owner, page: "reset"})
 	return nil
 }
 
@@ -309,14 +301,14 @@ func (d *Desk) AskUnlock(ctx context.Context, ask Ask, network string) error {
 	}
 	i, err := d.o.Credentials.Begin(ctx, credential.Pending{
 		Kind: credential.PendingUnlock, Credential: known.ID, Account: owner.ID, Email: spelling(known, address),
-		Language: ask.Language, Continue: ask.Continue,
+		Language: ask.Language, Continue: ask.Continue, Decoy: crowded || known.ID == "",
 	}, unlocking{network}, UnlockLife)
 	if err != nil {
 		return err
 	}
 	return d.send(ctx, letter{
 		kind: "unlock", to: i.Email, language: i.Language, account: owner, args: map[string]any{"Minutes": minutes(UnlockLife)},
-		page: "unlock/confirm", key: i.Secret, expires: i.Expires, decoy: crowded || known.ID == "",
+		page: "unlock/confirm", key: i.Secret, expires: i.Expires, decoy: i.Decoy,
 	})
 }
 

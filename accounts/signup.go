@@ -63,12 +63,12 @@ func (d *Desk) SignUp(ctx context.Context, s SignUp) (credential.Issued, error) 
 		return credential.Issued{}, err
 	}
 	issued, err := d.o.Credentials.Begin(ctx, credential.Pending{
-		Kind: credential.PendingSignUp, Email: address, Language: s.Language, Continue: s.Continue,
+		Kind: credential.PendingSignUp, Email: address, Language: s.Language, Continue: s.Continue, Decoy: crowded,
 	}, waiting, SignUpLife)
 	if err != nil {
 		return credential.Issued{}, err
 	}
-	return issued, d.sendSignUp(ctx, issued, known, owner, crowded)
+	return issued, d.sendSignUp(ctx, issued, known, owner)
 }
 
 // checkNewcomer checks and hashes what somebody new has filled in.
@@ -102,15 +102,15 @@ func (d *Desk) byEmail(ctx context.Context, address string) (credential.Credenti
 
 // sendSignUp writes to who wants to sign up, or to the owner of an account with that
 // address: to the spelling that they have verified.
-func (d *Desk) sendSignUp(ctx context.Context, i credential.Issued, known credential.Credential, owner identity.Account, decoy bool) error {
+func (d *Desk) sendSignUp(ctx context.Context, i credential.Issued, known credential.Credential, owner identity.Account) error {
 	if known.ID != "" {
 		return d.send(ctx, letter{
-			kind: "exists", to: spelling(known, i.Email), language: i.Language, account: owner, page: "login", expires: i.Expires, decoy: decoy,
+			kind: "exists", to: spelling(known, i.Email), language: i.Language, account: owner, page: "login", expires: i.Expires, decoy: i.Decoy,
 		})
 	}
 	return d.send(ctx, letter{
 		kind: "verify", to: i.Email, language: i.Language, args: map[string]any{"Minutes": minutes(SignUpLife)},
-		code: i.Code, page: "signup/confirm", key: i.Secret, expires: i.Expires, decoy: decoy,
+		code: i.Code, page: "signup/confirm", key: i.Secret, expires: i.Expires, decoy: i.Decoy,
 	})
 }
 
@@ -145,11 +145,7 @@ func (d *Desk) ResendSignUp(ctx context.Context, id, browser string) (credential
 	if err != nil {
 		return credential.Pending{}, err
 	}
-	n, err := d.o.Credentials.WaitingFor(ctx, credential.PendingSignUp, i.Email)
-	if err != nil {
-		return credential.Pending{}, err
-	}
-	return i.Pending, d.sendSignUp(ctx, i, known, owner, n > mostWaiting)
+	return i.Pending, d.sendSignUp(ctx, i, known, owner)
 }
 
 // ConfirmSignUp makes the credential of who types the code in the browser in which they

@@ -81,6 +81,8 @@ type Pending struct {
 	// Email or Number is where the message goes.
 	Email  string `json:"email,omitempty"`
 	Number string `json:"number,omitempty"`
+	// Decoy: nobody is sent its code and its link, and no code is right. It looks like any other.
+	Decoy bool `json:"decoy,omitempty"`
 	// Sealed is what was begun with it; see Payload.
 	Sealed string `json:"sealed,omitempty"`
 	// Language of the person, and Continue where they wanted to go: the query of a page on
@@ -263,7 +265,7 @@ func (b *Book) TryCode(ctx context.Context, kind, id, code string) (Pending, err
 	}
 	code = digits(code)
 	for _, key := range b.keys {
-		if len(p.Code) > 0 && hmac.Equal(codeHash(key, p, code), p.Code) {
+		if len(p.Code) > 0 && hmac.Equal(codeHash(key, p, code), p.Code) && !p.Decoy {
 			return p, b.returnTry(ctx, p)
 		}
 	}
