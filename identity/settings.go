@@ -42,7 +42,7 @@ func (a Account) Picture() string {
 // returns the address that was set before: of several calls at once each is told another, so
 // that whoever has replaced a picture can remove it. One that has come with a merge is not
 // told: the account that it is from gets it back when the merge is undone.
-func (d *Directory) SetPicture(ctx context.Context, id, address string) (a Account, before string, err error) {
+func (d *Directory) SetPicture(ctx context.Context, id string, by Source, address string) (a Account, before string, err error) {
 	var value any
 	if address != "" {
 		if value, err = CheckClaim("picture", address); err != nil {
@@ -50,7 +50,7 @@ func (d *Directory) SetPicture(ctx context.Context, id, address string) (a Accou
 		}
 	}
 	return d.replacePicture(ctx, id, func(a *Account) error {
-		return a.setClaims(SourceYou, map[string]any{"picture": value})
+		return a.setClaims(by, map[string]any{"picture": value})
 	})
 }
 

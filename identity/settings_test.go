@@ -92,7 +92,7 @@ func TestPicturesAreReplacedOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range many {
 		wg.Go(func() {
-			_, before, err := h.SetPicture(t.Context(), a.ID, address(i))
+			_, before, err := h.SetPicture(t.Context(), a.ID, identity.SourceYou, address(i))
 			if err != nil {
 				t.Error(err)
 			}
@@ -100,7 +100,7 @@ func TestPicturesAreReplacedOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	a, last, err := h.SetPicture(t.Context(), a.ID, "")
+	a, last, err := h.SetPicture(t.Context(), a.ID, identity.SourceYou, "")
 	if err != nil || a.Picture() != "" {
 		t.Fatalf("%q, %v", a.Picture(), err)
 	}
@@ -113,7 +113,7 @@ func TestPicturesAreReplacedOnce(t *testing.T) {
 	if !slices.Equal(befores, want) {
 		t.Errorf("replaced were %v", befores)
 	}
-	if _, before, err := h.SetPicture(t.Context(), a.ID, "javascript:alert(1)"); err == nil || before != "" {
+	if _, before, err := h.SetPicture(t.Context(), a.ID, identity.SourceYou, "javascript:alert(1)"); err == nil || before != "" {
 		t.Errorf("a picture that is no address: %q, %v", before, err)
 	}
 }
@@ -123,7 +123,7 @@ func TestPictureThroughMergeAndUndo(t *testing.T) {
 	h := newHouse(t)
 	ada, other := h.person("google/1"), h.person("apple/1")
 	theirs, own := baseURL+"pictures/theirs", baseURL+"pictures/own"
-	if _, _, err := h.SetPicture(t.Context(), other.ID, theirs); err != nil {
+	if _, _, err := h.SetPicture(t.Context(), other.ID, identity.SourceYou, theirs); err != nil {
 		t.Fatal(err)
 	}
 	h.merge(ada, other)
@@ -131,7 +131,7 @@ func TestPictureThroughMergeAndUndo(t *testing.T) {
 	if err != nil || a.Picture() != theirs {
 		t.Fatalf("merged: %q, %v", a.Picture(), err)
 	}
-	a, before, err := h.SetPicture(t.Context(), ada.ID, own)
+	a, before, err := h.SetPicture(t.Context(), ada.ID, identity.SourceYou, own)
 	if err != nil || before != "" || a.Picture() != own {
 		t.Errorf("replaced: %q, %q, %v", a.Picture(), before, err)
 	}
@@ -141,7 +141,7 @@ func TestPictureThroughMergeAndUndo(t *testing.T) {
 	}
 
 	h.signInWith(says("apple/1", `{"picture":"https://apple.example/p.png"}`))
-	hidden, before, err := h.SetPicture(t.Context(), other.ID, "")
+	hidden, before, err := h.SetPicture(t.Context(), other.ID, identity.SourceYou, "")
 	if _, shown := hidden.Known()["picture"]; err != nil || shown || before != theirs {
 		t.Errorf("taken back: %v, %q, %v", hidden.Known(), before, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"login-server/identity"
+	"login-server/picture"
 	"login-server/session"
 	"login-server/store"
 )
@@ -132,13 +133,18 @@ func TestDeleteAccountLeavesNothing(t *testing.T) {
 	got := h.redeem("asking:"+secret, h.allowed(ask("asking", "scope", "openid offline_access"), ada)).want(t, 200, "")
 	h.answered(ask("app"), ada)
 	h.allowed(ask("asking"), bob)
+	for _, owner := range []string{ada.Account.ID, bob.Account.ID} {
+		if _, err := picture.NewAlbum(h.o.Store, time.Now).Keep(t.Context(), owner, picture.Picture{}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := DeleteAccount(t.Context(), h.o.Store, h.sessions, h.users, ada.Account.ID, ""); err != nil {
 		t.Fatal(err)
 	}
 	if info := h.about(got.text("access_token")); info.Status != 401 {
 		t.Errorf("userinfo: %d %s", info.Status, info.Body)
 	}
-	for _, kind := range []string{"grant", "consent"} {
+	for _, kind := range []string{"grant", "consent", "picture"} {
 		if n, err := h.o.Store.Count(t.Context(), kind, ""); n != 1 || err != nil {
 			t.Errorf("%d of %s are left, %v, want that of somebody else", n, kind, err)
 		}

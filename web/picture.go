@@ -111,7 +111,7 @@ func (s *Server) uploadPicture(w http.ResponseWriter, r *http.Request, v visitor
 	if err != nil {
 		return err
 	}
-	a, before, err := s.Users.SetPicture(ctx, v.account.ID, s.pictureURL(id))
+	a, before, err := s.Users.SetPicture(ctx, v.account.ID, identity.SourceYou, s.pictureURL(id))
 	if err != nil {
 		// It may have been set all the same; then nobody sees a picture that is gone.
 		return errors.Join(err, s.pictures.Delete(context.WithoutCancel(ctx), v.account.ID, id))
@@ -169,7 +169,7 @@ func unreadable(err error) error {
 // removePicture serves POST /account/picture/remove: nobody sees a picture of the person any
 // more, that of a provider neither.
 func (s *Server) removePicture(w http.ResponseWriter, r *http.Request, v visitor) error {
-	a, before, err := s.Users.SetPicture(r.Context(), v.account.ID, "")
+	a, before, err := s.Users.SetPicture(r.Context(), v.account.ID, identity.SourceYou, "")
 	return s.pictureChanged(w, r, a, before, err, "picture_removed")
 }
 

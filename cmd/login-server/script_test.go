@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"image"
+	"image/png"
 	"net"
 	"net/http/httptest"
 	"os"
@@ -42,9 +45,19 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"seed": seed, "keys": makeKeys, "occupy": occupy, "mode": mode, "touch": touch,
+			"seed": seed, "keys": makeKeys, "occupy": occupy, "mode": mode, "touch": touch, "portrait": portrait,
 		},
 	})
+}
+
+// portrait makes a file with a small picture.
+func portrait(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: portrait file")
+	}
+	var b bytes.Buffer
+	ts.Check(png.Encode(&b, image.NewGray(image.Rect(0, 0, 20, 30))))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b.Bytes(), 0o600))
 }
 
 // seed makes data/ with three accounts and two sessions. Ada's has something that was

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 
 	"login-server/identity"
 	"login-server/oidc"
+	"login-server/picture"
 )
 
 type userCmd struct {
@@ -199,6 +201,8 @@ type userDetails struct {
 	Absorbed []identity.Absorbed `json:"absorbed"`
 	// Claims are what is known of the person, each with its source.
 	Claims map[string]identity.Claim `json:"claims"`
+	// Notices are what they want to be written of.
+	Notices identity.Notices `json:"notices,omitzero"`
 	// Disabled: nobody can sign in to it.
 	Disabled bool `json:"disabled,omitempty"`
 }
@@ -224,7 +228,7 @@ func (p *program) show(ctx context.Context, a *app, account identity.Account) er
 	if err != nil {
 		return err
 	}
-	d := userDetails{UserWithUsage: account.UserWithUsage(), Sessions: len(sessions), Absorbed: account.Absorbed, Claims: account.Known(), Disabled: account.Disabled}
+	d := userDetails{UserWithUsage: account.UserWithUsage(), Sessions: len(sessions), Absorbed: account.Absorbed, Claims: account.Known(), Notices: account.Notices, Disabled: account.Disabled}
 	if d.Absorbed == nil {
 		d.Absorbed = []identity.Absorbed{}
 	}
@@ -238,6 +242,9 @@ func (p *program) show(ctx context.Context, a *app, account identity.Account) er
 	}
 	if account.Disabled {
 		pairs = append(pairs, [2]string{"Disabled", "yes; nobody can sign in"})
+	}
+	if account.Notices.SignInsOff {
+		pairs = append(pairs, [2]string{"Notices", "no mail of new sign-ins"})
 	}
 	for _, provider := range account.Providers() {
 		i := account.Identities[provider]
@@ -259,7 +266,7 @@ func (p *program) show(ctx context.Context, a *app, account identity.Account) er
 			return err
 		}
 		text := string(value)
-		if s, ok := claim.Value.(string); ok {
+		if s, ok := claim.Value.(string); ok && !strings.Contains(s, "\n") {
 			text = s
 		}
 		from := "from " + claim.Provider
@@ -285,27 +292,30 @@ type userSetCmd struct {
 	Disable bool     `help:"Nobody signs in to the account any more, and whoever is signed in is signed out." xor:"disable"`
 	Enable  bool     `help:"The account is as it was before." xor:"disable"`
 	Name    string   `help:"The new name, 1 to 200 characters." placeholder:"NAME"`
-	Claim   []string `sep:"none" help:"A standard claim; may be given several times." placeholder:"NAME=VALUE"`
+	Claim   []string `sep:"none" help:"A standard claim, or the biography; may be given several times." placeholder:"NAME=VALUE"`
+	Picture string   `type:"existingfile" help:"A picture of the person: JPEG, PNG, GIF or WebP, up to 5 MB." placeholder:"FILE"`
+	Mails   string   `name:"sign-in-mails" enum:"on,off," default:"" help:"Whether the person is written of sign-ins from new browsers and countries: on or off." placeholder:"on|off"`
 }
 
 // Help implements kong.HelpProvider.
 func (userSetCmd) Help() string {
 	return `Applications hear of it at once, as if the person had done it.
 
-Claims are those of OpenID Connect: ` + strings.Join(identity.ClaimNames(), ", ") + `. A value is text or JSON; null takes back what was set. What is set here counts more than what providers say. Whether an e-mail address or telephone number has been verified counts for the one that is known now.
+Claims are those of OpenID Connect and a biography: ` + strings.Join(identity.ClaimNames(), ", ") + `. A value is text or JSON; null takes back what was set. What is set here counts more than what providers say. Whether an e-mail address or telephone number has been verified counts for the one that is known now.
 
 Examples:
 
   login-server user set local:ada --name "Ada Lovelace"
   login-server user set github:583231 --disable
   login-server user set local:ada --claim email=ada@example.org --claim email_verified=true
+  login-server user set local:ada --picture ada.jpg --claim locale=de --claim zoneinfo=Europe/Berlin
   login-server user set local:ada --claim 'address={"locality":"London","country":"United Kingdom"}'`
 }
 
 // Run implements the command.
 func (c userSetCmd) Run(ctx context.Context, a *app) error {
-	if c.Name == "" && len(c.Claim) == 0 && !c.Disable && !c.Enable {
-		return errors.New("there is nothing to set: give --name, --claim, --disable or --enable")
+	if c.Name == "" && len(c.Claim) == 0 && c.Picture == "" && c.Mails == "" && !c.Disable && !c.Enable {
+		return errors.New("there is nothing to set: give --name, --claim, --picture, --sign-in-mails, --disable or --enable")
 	}
 	changes := map[string]any{}
 	for _, setting := range c.Claim {
@@ -317,6 +327,9 @@ func (c userSetCmd) Run(ctx context.Context, a *app) error {
 			return fmt.Errorf("the claim %s is given twice", name)
 		}
 		changes[name] = value
+	}
+	if _, twice := changes["picture"]; twice && c.Picture != "" {
+		return errors.New("the picture is given twice: give --picture, or --claim picture=…")
 	}
 	if c.Name != "" {
 		name, err := identity.CheckName(c.Name)
@@ -338,19 +351,68 @@ func (c userSetCmd) Run(ctx context.Context, a *app) error {
 				return err
 			}
 		}
+		if c.Mails != "" {
+			if account, err = p.users.SetNotices(ctx, account.ID, identity.Notices{SignInsOff: c.Mails == "off"}); err != nil {
+				return err
+			}
+		}
+		if c.Picture != "" {
+			if account, err = p.setPicture(ctx, account, c.Picture); err != nil {
+				return err
+			}
+		}
 		if len(changes) == 0 {
 			return p.show(ctx, a, account)
 		}
-		old := account.Name
+		old, shown := account.Name, account.Picture()
 		if account, err = p.users.SetClaims(ctx, account.ID, identity.SourceOperator, changes); err != nil {
 			return err
 		}
-		if len(c.Claim) == 0 {
+		if account.Picture() != shown {
+			if err := p.dropPicture(ctx, account, shown); err != nil {
+				return err
+			}
+		}
+		if len(c.Claim) == 0 && c.Picture == "" && c.Mails == "" {
 			return a.done(account.UserWithUsage(), "Renamed %s from %q to %q.", account.ID, old, account.Name)
 		}
 		return p.show(ctx, a, account)
 	})
 }
+
+// setPicture gives a person the picture in a file.
+func (p *program) setPicture(ctx context.Context, account identity.Account, path string) (identity.Account, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return account, err
+	}
+	defer file.Close()
+	made, err := picture.NewMaker().Make(ctx, file)
+	if err != nil {
+		return account, fmt.Errorf("%s: %w", path, err)
+	}
+	id, err := p.pictures().Keep(ctx, account.ID, made)
+	if err != nil {
+		return account, err
+	}
+	account, before, err := p.users.SetPicture(ctx, account.ID, identity.SourceOperator, picture.Address(p.cfg.BaseURL.String(), id))
+	if err != nil {
+		return account, err
+	}
+	return account, p.dropPicture(ctx, account, before)
+}
+
+// dropPicture deletes the picture at an address that an account has named until now, if it
+// is one of its own.
+func (p *program) dropPicture(ctx context.Context, account identity.Account, before string) error {
+	id := picture.ID(p.cfg.BaseURL.String(), before)
+	if id == "" {
+		return nil
+	}
+	return p.pictures().Delete(ctx, account.ID, id)
+}
+
+func (p *program) pictures() *picture.Album { return picture.NewAlbum(p.guard, p.clock.Now) }
 
 type userDeleteCmd struct {
 	Ref string `arg:"" help:"${ref}"`
