@@ -404,6 +404,7 @@ func describe(err error, c contents) error {
 		}
 		return r
 	}, strings.ToValidUTF8(text, "?"))
+	text = strings.Join(strings.Fields(text), " ")
 	if runes := []rune(text); len(runes) > maxProblem {
 		text = string(runes[:maxProblem]) + "…"
 	}
