@@ -23,8 +23,10 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 	"github.com/redis/go-redis/v9"
 
+	"login-server/accounts"
 	"login-server/attempt"
 	"login-server/audit"
+	"login-server/backoff"
 	"login-server/clock"
 	"login-server/config"
 	"login-server/credential"
@@ -89,6 +91,9 @@ type Server struct {
 	hub      *events.Hub
 	sealer   *token.Sealer // of what pages carry around: flash messages, merge proofs
 	attempts *attempt.Book
+	passkeys *credential.Passkeys // nil where browsers offer none
+	backoff  *backoff.Book
+	desk     *accounts.Desk
 	openid   *oidc.Provider
 	limits   limits
 	pictures *picture.Album
@@ -121,6 +126,14 @@ func New(d Deps) (*Server, error) {
 		Store: d.Store, Clock: d.Clock, Sealer: private, Life: d.Config.LoginAttemptLife,
 		Cookie: d.Sessions.CookieName() + "-at", Secure: d.Config.BaseURL.Scheme == "https",
 	})
+	s.backoff = backoff.New(backoff.Options{Store: d.Store, Clock: d.Clock, Key: token.DeriveKey(d.Config.SessionSecrets[0], "backoff")})
+	s.desk = accounts.New(accounts.Options{
+		Credentials: d.Credentials, Users: d.Users, Sessions: d.Sessions, Local: d.Providers.Local, Backoff: s.backoff,
+		Notify: d.Notify, Templates: d.Templates, BaseURL: d.Config.BaseURL.String(), Title: d.Config.Title, Clock: d.Clock, Log: d.Log,
+	})
+	if s.passkeys, err = s.newPasskeys(); err != nil {
+		return nil, err
+	}
 	if err := checkReservedIDs(d.Config); err != nil {
 		return nil, err
 	}
@@ -299,6 +312,7 @@ func (s *Server) routes() chi.Router {
 	s.mountMessages(r)
 	s.mountFactor(r)
 	s.mountMerge(r)
+	s.mountPasskeys(r)
 	s.mountSessions(r)
 	s.mountLeave(r)
 	s.mountInfo(r)
