@@ -68,7 +68,7 @@ func (b *Book) Verify(ctx context.Context) (Report, error) {
 	case gone == 0 && first.Prev != "":
 		r.fault(1, "was altered")
 	case gone > through:
-		r.fault(1, fmt.Sprintf("is missing, with all up to %d, and nothing says that their time had passed", gone))
+		r.fault(1, missingTo(1, gone)+", and nothing says that its time had passed")
 	case gone > 0 && gone == through && first.Prev != pruned:
 		r.fault(first.Number, "was altered, or the ones before it were not what is said of them")
 	}
@@ -79,10 +79,17 @@ func (b *Book) Verify(ctx context.Context) (Report, error) {
 func (r *Report) compare(before, e Entry) {
 	switch {
 	case e.Number > before.Number+1:
-		r.fault(before.Number+1, fmt.Sprintf("is missing, with all up to %d", e.Number-1))
+		r.fault(before.Number+1, missingTo(before.Number+1, e.Number-1))
 	case e.Prev != before.Hash():
 		r.fault(before.Number, "was altered, or what the next entry says of it")
 	}
+}
+
+func missingTo(first, last int64) string {
+	if first == last {
+		return "is missing"
+	}
+	return fmt.Sprintf("is missing, with all up to %d", last)
 }
 
 func (r *Report) fault(number int64, text string) {

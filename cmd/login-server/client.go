@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"login-server/audit"
 	"login-server/config"
 	"login-server/oidc"
 )
@@ -247,17 +248,18 @@ func (c clientAddCmd) Run(ctx context.Context, a *app) error {
 		}
 		line := clientLineOf(e)
 		line.Secret, line.Issuer = secret, p.issuer()
+		entry := audit.Entry{Action: "client.add", Target: line.ClientID, TargetName: e.Name}
 		switch {
 		case a.json:
-			return writeLine(a.stdout, line)
+			return errors.Join(writeLine(a.stdout, line), p.record(ctx, a, entry))
 		case c.Demo:
-			return demo(a.stdout, line)
+			return errors.Join(demo(a.stdout, line), p.record(ctx, a, entry))
 		}
 		shownSecret := ""
 		if secret != "" {
 			shownSecret = secret + " (not shown again)"
 		}
-		return details(a.stdout, [2]string{"Name", e.Name}, [2]string{"Issuer", line.Issuer}, [2]string{"Client ID", line.ClientID}, [2]string{"Client secret", shownSecret})
+		return errors.Join(details(a.stdout, [2]string{"Name", e.Name}, [2]string{"Issuer", line.Issuer}, [2]string{"Client ID", line.ClientID}, [2]string{"Client secret", shownSecret}), p.record(ctx, a, entry))
 	})
 }
 
@@ -435,7 +437,9 @@ func (c clientSecretCmd) Run(ctx context.Context, a *app) error {
 		if c.KeepOld > 0 {
 			old = "Those before it stay good for " + count(c.KeepOld, "hour") + "."
 		}
-		return a.done(map[string]string{"client_id": c.ClientID, "client_secret": secret}, "%s\nThe new secret of %s, not shown again. %s", secret, config.Printable(c.ClientID), old)
+		return errors.Join(
+			a.done(map[string]string{"client_id": c.ClientID, "client_secret": secret}, "%s\nThe new secret of %s, not shown again. %s", secret, config.Printable(c.ClientID), old),
+			p.record(ctx, a, audit.Entry{Action: "client.secret", Target: c.ClientID, Detail: map[string]string{"keep_old_hours": fmt.Sprint(c.KeepOld)}}))
 	})
 }
 
@@ -472,8 +476,13 @@ func (c clientRevokeCmd) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return err
 		}
-		return a.done(map[string]any{"revoked": c.ClientID, "grants": grants, "consents": consents},
-			"Ended %s of %s, and %s.", count(grants, "grant"), config.Quote(name), count(consents, "consent"))
+		return errors.Join(
+			a.done(map[string]any{"revoked": c.ClientID, "grants": grants, "consents": consents},
+				"Ended %s of %s, and %s.", count(grants, "grant"), config.Quote(name), count(consents, "consent")),
+			p.record(ctx, a, audit.Entry{
+				Action: "client.revoke", Target: c.ClientID, TargetName: name,
+				Detail: map[string]string{"grants": fmt.Sprint(grants), "consents": fmt.Sprint(consents)},
+			}))
 	})
 }
 
@@ -505,7 +514,9 @@ func (c clientRemoveCmd) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return p.noClient(c.ClientID, err)
 		}
-		return a.done(map[string]any{"removed": c.ClientID, "consents": people}, "Removed %s, with %s.", config.Quote(e.Name), count(people, "consent"))
+		return errors.Join(
+			a.done(map[string]any{"removed": c.ClientID, "consents": people}, "Removed %s, with %s.", config.Quote(e.Name), count(people, "consent")),
+			p.record(ctx, a, audit.Entry{Action: "client.remove", Target: c.ClientID, TargetName: e.Name}))
 	})
 }
 
@@ -545,10 +556,13 @@ func (c clientTokenAddCmd) Run(ctx context.Context, a *app) error {
 		if p.cfg.ClientRegistration != oidc.RegistrationToken {
 			fmt.Fprintf(a.stderr, "CLIENT_REGISTRATION is %s: the token is of use when it is \"token\".\n", p.cfg.ClientRegistration)
 		}
-		return a.done(struct {
+		answer := struct {
 			oidc.InitialToken
 			Token string `json:"token"`
-		}{t, token}, "%s\nGood for %s until %s, and not shown again.", token, count(t.Uses, "client"), when(t.Expires))
+		}{t, token}
+		return errors.Join(
+			a.done(answer, "%s\nGood for %s until %s, and not shown again.", token, count(t.Uses, "client"), when(t.Expires)),
+			p.record(ctx, a, audit.Entry{Action: "client.token.add", Target: t.ID, Detail: map[string]string{"uses": fmt.Sprint(t.Uses)}}))
 	})
 }
 
@@ -595,6 +609,8 @@ func (c clientTokenRemoveCmd) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return err
 		}
-		return a.done(map[string]string{"removed": c.ID}, "Removed %s.", config.Printable(c.ID))
+		return errors.Join(
+			a.done(map[string]string{"removed": c.ID}, "Removed %s.", config.Printable(c.ID)),
+			p.record(ctx, a, audit.Entry{Action: "client.token.remove", Target: c.ID}))
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode"
 
+	"login-server/audit"
 	"login-server/config"
 	"login-server/identity"
 	"login-server/legacy"
@@ -55,6 +56,9 @@ func (c importCmd) Run(ctx context.Context, a *app) error {
 	if err != nil && done.LocalUsers == nil && *done.People == (importCount{}) {
 		return err // it has not begun
 	}
+	if !c.DryRun {
+		a.recordApart(ctx, done.entry())
+	}
 	if err := errors.Join(err, c.summarize(a, done)); err != nil {
 		return err
 	}
@@ -62,6 +66,17 @@ func (c importCmd) Run(ctx context.Context, a *app) error {
 		return fmt.Errorf("not everything was taken over: %d refused", n)
 	}
 	return nil
+}
+
+// entry is what the audit log has of an import.
+func (done imported) entry() audit.Entry {
+	e := audit.Entry{Action: "import", Detail: map[string]string{}}
+	for what, sum := range map[string]*importCount{"people": done.People, "local_users": done.LocalUsers} {
+		if sum != nil {
+			e.Detail[what] = fmt.Sprintf("%d taken, %d updated, %d refused", sum.Taken, sum.Updated, sum.Refused)
+		}
+	}
+	return e
 }
 
 // importLine is what has become of one person, or of one user of a local provider.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"login-server/audit"
 	"login-server/config"
 	"login-server/token"
 )
@@ -69,7 +70,7 @@ func (a *app) keyPair(ctx context.Context) (*config.Config, keyLine, error) {
 
 // keptPair is the key that signs, and all others, in the database.
 func (a *app) keptPair(ctx context.Context) (line keyLine, err error) {
-	err = a.withKeys(ctx, func(keys *token.Manager) error {
+	err = a.withKeys(ctx, func(_ *program, keys *token.Manager) error {
 		if keys.KeyID() == "" {
 			return errors.New("there is no key that SESSION_SECRET opens: the server makes it when it is started")
 		}
@@ -80,7 +81,7 @@ func (a *app) keptPair(ctx context.Context) (line keyLine, err error) {
 }
 
 // withKeys opens the database and the keys in it, to look at them and to rotate.
-func (a *app) withKeys(ctx context.Context, do func(*token.Manager) error) error {
+func (a *app) withKeys(ctx context.Context, do func(*program, *token.Manager) error) error {
 	return a.with(ctx, func(p *program) error {
 		missing, err := readSecret(p.cfg)
 		if err != nil {
@@ -98,7 +99,7 @@ func (a *app) withKeys(ctx context.Context, do func(*token.Manager) error) error
 		if err != nil {
 			return config.Join(keyProblem(p.cfg, err))
 		}
-		return do(keys)
+		return do(p, keys)
 	})
 }
 
@@ -110,7 +111,7 @@ func (keyShowCmd) Run(ctx context.Context, a *app) error {
 	}
 	_, missing := os.Stat(databasePath(cfg))
 	if line.Keys == nil && (cfg.Shared() || missing == nil) { // else the files are all there is
-		if err := a.withKeys(ctx, func(keys *token.Manager) error {
+		if err := a.withKeys(ctx, func(_ *program, keys *token.Manager) error {
 			line.Keys = keys.Keys()
 			return nil
 		}); err != nil {
@@ -204,6 +205,7 @@ func (c keyRotateCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	a.recordApart(ctx, audit.Entry{Action: "key.rotate", Target: line.KeyID, Detail: map[string]string{"algorithm": line.Algorithm, "former": old.KeyID}})
 	if a.json {
 		return writeLine(a.stdout, line)
 	}
@@ -214,7 +216,7 @@ func (c keyRotateCmd) Run(ctx context.Context, a *app) error {
 
 // rotateKept publishes the next key of an algorithm whose keys are in the database.
 func (c keyRotateCmd) rotateKept(ctx context.Context, a *app, cfg *config.Config, algorithm string) error {
-	return a.withKeys(ctx, func(keys *token.Manager) error {
+	return a.withKeys(ctx, func(p *program, keys *token.Manager) error {
 		algorithms := slices.DeleteFunc(keys.Algorithms(), func(s string) bool { return s == cfg.JWTAlgorithm && keys.InFiles() })
 		if keys.Encrypts() {
 			algorithms = append(algorithms, token.Encryption)
@@ -235,9 +237,12 @@ func (c keyRotateCmd) rotateKept(ctx context.Context, a *app, cfg *config.Config
 		if !done {
 			return a.done(newest, "Nothing done: kid %s is published already and signs from %s.", newest.KeyID, when(newest.Signs))
 		}
+		text := fmt.Sprintf("Published: kid %s signs with %s from %s.", newest.KeyID, algorithm, when(newest.Signs))
 		if algorithm == token.Encryption {
-			return a.done(newest, "Published: what is encrypted for this server is encrypted with kid %s from now on.", newest.KeyID)
+			text = fmt.Sprintf("Published: what is encrypted for this server is encrypted with kid %s from now on.", newest.KeyID)
 		}
-		return a.done(newest, "Published: kid %s signs with %s from %s.", newest.KeyID, algorithm, when(newest.Signs))
+		return errors.Join(
+			a.done(newest, "%s", text),
+			p.record(ctx, a, audit.Entry{Action: "key.rotate", Target: newest.KeyID, Detail: map[string]string{"algorithm": algorithm}}))
 	})
 }

@@ -43,6 +43,7 @@ type cli struct {
 	Client   clientCmd   `cmd:"" help:"Clients of the OpenID Provider: add, list, show, secret, remove."`
 	Key      keyCmd      `cmd:"" help:"The key pair that signs tokens: show, rotate."`
 	Import   importCmd   `cmd:"" help:"Take over the people of the older login server."`
+	Audit    auditCmd    `cmd:"" help:"What administrators have changed: list, verify."`
 	Backup   backupCmd   `cmd:"" help:"Copy the database to a file, also while the server runs."`
 	Copy     copyCmd     `cmd:"" help:"Move an installation from the embedded store to MongoDB."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`

@@ -61,6 +61,9 @@ type program struct {
 // databasePath is where the embedded store keeps everything.
 func databasePath(cfg *config.Config) string { return filepath.Join(cfg.DataDir, "login-server.db") }
 
+// errNoDatabase: the server was not started yet.
+var errNoDatabase = errors.New("there is no database yet")
+
 // openData opens the database for a command, beside a running server or without
 // one. There has to be one already: commands make nothing that the server would make.
 func (a *app) openData(ctx context.Context) (*program, error) {
@@ -70,7 +73,7 @@ func (a *app) openData(ctx context.Context) (*program, error) {
 	}
 	if path := databasePath(cfg); !cfg.Shared() {
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("there is no database yet (%s): the server makes it when it is started", shown(path))
+			return nil, fmt.Errorf("%w (%s): the server makes it when it is started", errNoDatabase, shown(path))
 		}
 	}
 	p, err := openProgram(ctx, cfg, a.logger(cfg.Verbosity), upstream{})

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode"
 
+	"login-server/audit"
 	"login-server/config"
 	"login-server/providers"
 )
@@ -113,6 +114,7 @@ func (c localAddCmd) Run(ctx context.Context, a *app) error {
 	if err := file.save(); err != nil {
 		return err
 	}
+	a.recordApart(ctx, localEntry("provider.person.add", provider, u))
 	line := lineOf(provider, u)
 	line.Demo = demo
 	text := fmt.Sprintf("Added %s to %s in %s. %s", username, provider, shown(file.path), takenOver)
@@ -120,6 +122,11 @@ func (c localAddCmd) Run(ctx context.Context, a *app) error {
 		text += fmt.Sprintf("\n%s is a demo provider, which does not start in production: remove the demo user and \"demo\": true before that.", provider)
 	}
 	return a.done(line, "%s", text)
+}
+
+// localEntry is what the audit log has of a change to somebody of a local provider.
+func localEntry(action, provider string, u providers.LocalUser) audit.Entry {
+	return audit.Entry{Action: action, Target: provider + ":" + u.IdentityID(), TargetName: u.Username}
 }
 
 // newLocal is the entry of a new provider, in the order in which people write it.
@@ -167,6 +174,7 @@ func (c localRemoveCmd) Run(ctx context.Context, a *app) error {
 	if err := file.save(); err != nil {
 		return err
 	}
+	a.recordApart(ctx, localEntry("provider.person.remove", provider, u))
 	return a.done(lineOf(provider, u), "Removed %s from %s in %s. %s\nThe account and its sessions stay; to delete them: login-server user delete %s:%s",
 		u.Username, provider, shown(file.path), takenOver, provider, u.IdentityID())
 }
@@ -204,6 +212,7 @@ func (c localPasswdCmd) Run(ctx context.Context, a *app) error {
 	if err := file.save(); err != nil {
 		return err
 	}
+	a.recordApart(ctx, localEntry("provider.person.password", provider, u))
 	return a.done(lineOf(provider, u), "Changed the password of %s in %s. %s\nSessions that are open stay open; to end them: login-server session remove --user %s:%s",
 		u.Username, shown(file.path), takenOver, provider, u.IdentityID())
 }

@@ -45,7 +45,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"seed": seed, "keys": makeKeys, "occupy": occupy, "mode": mode, "touch": touch, "portrait": portrait,
+			"seed": seed, "keys": makeKeys, "occupy": occupy, "mode": mode, "touch": touch, "portrait": portrait, "lose": lose,
 		},
 	})
 }
@@ -104,6 +104,15 @@ func seed(ts *testscript.TestScript, _ bool, _ []string) {
 	}
 }
 
+// lose removes a document from the database: lose KIND ID.
+func lose(ts *testscript.TestScript, _ bool, args []string) {
+	ctx := context.Background()
+	engine, err := sqlite.Open(ctx, ts.MkAbs("data/login-server.db"), sqlite.Options{})
+	ts.Check(err)
+	ts.Check(engine.Delete(ctx, args[0], args[1]))
+	ts.Check(engine.Close())
+}
+
 // makeKeys makes a pair: keys PRIVATE PUBLIC ALGORITHM.
 func makeKeys(ts *testscript.TestScript, _ bool, args []string) {
 	_, err := token.EnsureKeys(ts.MkAbs(args[0]), ts.MkAbs(args[1]), args[2])
@@ -139,7 +148,7 @@ func TestEachCommandHasAnExample(t *testing.T) {
 	for _, c := range []interface{ Help() string }{
 		serveCmd{}, doctorCmd{}, userListCmd{}, userShowCmd{}, userSetCmd{}, userDeleteCmd{}, userMergeCmd{},
 		localAddCmd{}, localRemoveCmd{}, localPasswdCmd{}, localListCmd{},
-		sessionListCmd{}, sessionRemoveCmd{}, keyShowCmd{}, keyRotateCmd{}, importCmd{}, backupCmd{},
+		sessionListCmd{}, sessionRemoveCmd{}, auditCmd{}, auditListCmd{}, auditVerifyCmd{}, keyShowCmd{}, keyRotateCmd{}, importCmd{}, backupCmd{},
 		clientAddCmd{}, clientListCmd{}, clientShowCmd{}, clientSecretCmd{}, clientRemoveCmd{}, clientTokenAddCmd{}, clientTokenListCmd{}, clientTokenRemoveCmd{},
 	} {
 		if !strings.Contains(c.Help(), "\n  login-server") && !strings.Contains(c.Help(), "| login-server") {

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"time"
 
+	"login-server/audit"
 	"login-server/session"
 )
 
@@ -154,7 +155,9 @@ func (c sessionRemoveCmd) Run(ctx context.Context, a *app) error {
 			if err != nil {
 				return err
 			}
-			return a.done(map[string]any{"removed": 1}, "Ended 1 session.")
+			return errors.Join(
+				a.done(map[string]any{"removed": 1}, "Ended 1 session."),
+				p.record(ctx, a, audit.Entry{Action: "session.end", Target: c.Handle, Detail: map[string]string{"user": s.UserID}}))
 		}
 		if c.All {
 			if err := a.confirm(ctx, c.Yes, "End all sessions of everybody?"); err != nil {
@@ -176,6 +179,14 @@ func (c sessionRemoveCmd) Run(ctx context.Context, a *app) error {
 			}
 			removed++
 		}
-		return a.done(map[string]any{"removed": removed}, "Ended %s.", count(removed, "session"))
+		e := audit.Entry{Action: "session.end_all", Detail: map[string]string{"sessions": fmt.Sprint(removed)}}
+		if c.User != "" {
+			account, err := p.lookUp(ctx, c.User)
+			if err != nil {
+				return err
+			}
+			e.Target, e.TargetName = account.ID, account.Name
+		}
+		return errors.Join(a.done(map[string]any{"removed": removed}, "Ended %s.", count(removed, "session")), p.record(ctx, a, e))
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"login-server/audit"
 	"login-server/identity"
 	"login-server/oidc"
 	"login-server/picture"
@@ -350,6 +351,13 @@ func (c userSetCmd) Run(ctx context.Context, a *app) error {
 			if account, err = p.setDisabled(ctx, account, c.Disable); err != nil {
 				return err
 			}
+			action := "user.enable"
+			if c.Disable {
+				action = "user.disable"
+			}
+			if err := p.record(ctx, a, audit.Entry{Action: action, Target: account.ID, TargetName: account.Name}); err != nil {
+				return err
+			}
 		}
 		if c.Mails != "" {
 			if account, err = p.users.SetNotices(ctx, account.ID, identity.Notices{SignInsOff: c.Mails == "off"}); err != nil {
@@ -362,7 +370,7 @@ func (c userSetCmd) Run(ctx context.Context, a *app) error {
 			}
 		}
 		if len(changes) == 0 {
-			return p.show(ctx, a, account)
+			return errors.Join(p.show(ctx, a, account), c.record(ctx, a, p, account, changes))
 		}
 		old, shown := account.Name, account.Picture()
 		if account, err = p.users.SetClaims(ctx, account.ID, identity.SourceOperator, changes); err != nil {
@@ -372,6 +380,9 @@ func (c userSetCmd) Run(ctx context.Context, a *app) error {
 			if err := p.dropPicture(ctx, account, shown); err != nil {
 				return err
 			}
+		}
+		if err := c.record(ctx, a, p, account, changes); err != nil {
+			return err
 		}
 		if len(c.Claim) == 0 && c.Picture == "" && c.Mails == "" {
 			return a.done(account.UserWithUsage(), "Renamed %s from %q to %q.", account.ID, old, account.Name)
@@ -414,6 +425,24 @@ func (p *program) dropPicture(ctx context.Context, account identity.Account, bef
 
 func (p *program) pictures() *picture.Album { return picture.NewAlbum(p.guard, p.clock.Now) }
 
+// record tells the audit log what was changed, and not to what: that is personal.
+func (c userSetCmd) record(ctx context.Context, a *app, p *program, account identity.Account, claims map[string]any) error {
+	changed := slices.Sorted(maps.Keys(claims))
+	if c.Mails != "" {
+		changed = append(changed, "notices")
+	}
+	if c.Picture != "" {
+		changed = append(changed, "picture")
+	}
+	if changed == nil {
+		return nil // --disable and --enable have an entry of their own
+	}
+	return p.record(ctx, a, audit.Entry{
+		Action: "user.update", Target: account.ID, TargetName: account.Name,
+		Detail: map[string]string{"changed": strings.Join(changed, " ")},
+	})
+}
+
 type userDeleteCmd struct {
 	Ref string `arg:"" help:"${ref}"`
 	Yes bool   `short:"y" help:"Do not ask."`
@@ -442,7 +471,12 @@ func (c userDeleteCmd) Run(ctx context.Context, a *app) error {
 		if err := oidc.DeleteAccount(ctx, p.guard, p.sessions, p.users, account.ID, ""); err != nil {
 			return err
 		}
-		return a.done(map[string]string{"deleted": account.ID}, "Deleted %s.", summary(account))
+		return errors.Join(
+			a.done(map[string]string{"deleted": account.ID}, "Deleted %s.", summary(account)),
+			p.record(ctx, a, audit.Entry{
+				Action: "user.delete", Target: account.ID, TargetName: account.Name,
+				Detail: map[string]string{"identities": strings.Join(identityRefs(account.User()), " ")},
+			}))
 	})
 }
 
@@ -515,6 +549,11 @@ func (c userMergeCmd) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return err
 		}
-		return a.done(merged.UserWithUsage(), "Merged. %s has: %s", merged.ID, strings.Join(identityRefs(merged.User()), ", "))
+		return errors.Join(
+			a.done(merged.UserWithUsage(), "Merged. %s has: %s", merged.ID, strings.Join(identityRefs(merged.User()), ", ")),
+			p.record(ctx, a, audit.Entry{
+				Action: "user.merge", Target: merged.ID, TargetName: merged.Name,
+				Detail: map[string]string{"absorbed": other.ID, "absorbed_name": other.Name},
+			}))
 	})
 }
