@@ -291,6 +291,7 @@ func TestRetries(t *testing.T) {
 	begin := w.clock.Now()
 	for n := 1; ; n++ {
 		w.wait("an attempt", func() bool {
+			q.Look() // the queue may have looked in the middle of Advance, and waits for the next minute
 			items, err := q.messages.Find(t.Context(), store.Query{})
 			return err == nil && len(items) == 1 && (!items[0].Value.Failed.IsZero() || items[0].Value.Attempts == n && !items[0].Value.Claimed)
 		})
