@@ -313,10 +313,14 @@ func (k *Passkeys) assert(ctx context.Context, ceremony ceremony, c Credential, 
 	return a, err
 }
 
-// BeginAdd asks an authenticator for a new passkey, for somebody called name.
+// BeginAdd asks an authenticator for a new passkey, for somebody called name. The credential may
+// be an empty one that does not exist yet: the ceremony has an id for it.
 func (k *Passkeys) BeginAdd(c Credential, name, bond string) (Ceremony, error) {
 	if len(c.Passkeys) >= MaxPasskeys {
 		return Ceremony{}, ErrMany
+	}
+	if c.ID == "" {
+		c.ID = k.book.o.NewID()
 	}
 	o, err := ownerOf(c, name)
 	if err != nil {
@@ -337,41 +341,26 @@ func (k *Passkeys) register(c ceremony, o owner, bond string) (Ceremony, error) 
 			ResidentKey: protocol.ResidentKeyRequirementRequired, RequireResidentKey: protocol.ResidentKeyRequired(),
 			UserVerification: protocol.VerificationRequired,
 		}),
-		webauthn.WithExclusions(webauthn.Credentials(o.passkeys).CredentialDescriptors()),
-		webauthn.WithExtensions(webauthn.WithExtensionCredProps()))
+		webauthn.WithExclusions(webauthn.Credentials(o.passkeys).CredentialDescriptors()))
 	if err != nil {
 		return Ceremony{}, fmt.Errorf("ask for new passkey: %w", err)
 	}
 	return k.keep(c, bond, session, options.Response)
 }
 
-// FinishAdd takes the answer to BeginAdd, the JSON of a RegistrationResponseJSON, for the
-// credential with an id. ErrTaken if the passkey is known already, to whomever.
-func (k *Passkeys) FinishAdd(ctx context.Context, id, sealed, bond string, answer []byte, name string) (Credential, error) {
+// FinishAdd takes the answer to BeginAdd, the JSON of a RegistrationResponseJSON. It returns the
+// passkey, for AddPasskey, and the id of the credential that the authenticator has made it for.
+func (k *Passkeys) FinishAdd(ctx context.Context, sealed, bond string, answer []byte, name string) (id string, p Passkey, err error) {
 	ceremony, err := k.resume(sealed, toAdd, bond)
 	if err != nil {
-		return Credential{}, err
+		return "", p, err
 	}
-	if !bytes.Equal(ceremony.Session.UserID, []byte(id)) {
-		return Credential{}, ErrCeremony
-	}
-	p, err := k.created(ctx, ceremony, answer, name)
-	if err != nil {
-		return Credential{}, err
-	}
-	return k.book.Update(ctx, id, func(c *Credential) error {
-		switch {
-		case c.passkey(p.ID) >= 0:
-			return ErrTaken
-		case len(c.Passkeys) >= MaxPasskeys:
-			return ErrMany
-		}
-		c.Passkeys = append(c.Passkeys, p)
-		return nil
-	})
+	p, err = k.created(ctx, ceremony, answer, name)
+	return string(ceremony.Session.UserID), p, err
 }
 
-// FinishSignUp takes the answer to BeginSignUp and makes the credential; as FinishAdd.
+// FinishSignUp takes the answer to BeginSignUp and makes the credential. ErrTaken if the
+// passkey is somebody's already.
 func (k *Passkeys) FinishSignUp(ctx context.Context, sealed, bond string, answer []byte, name string) (Credential, error) {
 	ceremony, err := k.resume(sealed, toSignUp, bond)
 	if err != nil {
@@ -423,6 +412,21 @@ func refused(why error) error {
 // passkey is the place of one among those of a credential, or -1.
 func (c Credential) passkey(id []byte) int {
 	return slices.IndexFunc(c.Passkeys, func(p Passkey) bool { return bytes.Equal(p.ID, id) })
+}
+
+// AddPasskey gives a credential a passkey. ErrTaken if that is known already, to whomever, ErrMany
+// if there are MaxPasskeys.
+func (b *Book) AddPasskey(ctx context.Context, id string, p Passkey) (Credential, error) {
+	return b.Update(ctx, id, func(c *Credential) error {
+		switch {
+		case c.passkey(p.ID) >= 0:
+			return ErrTaken
+		case len(c.Passkeys) >= MaxPasskeys:
+			return ErrMany
+		}
+		c.Passkeys = append(c.Passkeys, p)
+		return nil
+	})
 }
 
 // RenamePasskey gives a passkey another name; ErrNotFound if there is no such one.

@@ -55,6 +55,7 @@ var MailKinds = map[string]MailKind{
 	"email_added":      {[]string{"Address"}, false, true},
 	"factor_added":     {[]string{"Factor"}, false, true},
 	"factor_removed":   {[]string{"Factor"}, false, true},
+	"passkey_copied":   {[]string{"Factor"}, false, true},
 	"recovery_used":    {[]string{"Left"}, false, true},
 	"new_device":       {[]string{"Time", "Browser", "Place"}, false, true},
 }

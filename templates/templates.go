@@ -65,29 +65,32 @@ const mostVariants = 100
 
 // pageFiles names the template of each page.
 var pageFiles = map[reflect.Type]string{
-	reflect.TypeFor[LoginPage]():       "login.html",
-	reflect.TypeFor[CredentialsPage](): "credentials.html",
-	reflect.TypeFor[DepartPage]():      "depart.html",
-	reflect.TypeFor[ConsentPage]():     "consent.html",
-	reflect.TypeFor[ChoosePage]():      "choose.html",
-	reflect.TypeFor[DevicePage]():      "device.html",
-	reflect.TypeFor[FormPostPage]():    "formpost.html",
-	reflect.TypeFor[LeavePage]():       "leave.html",
-	reflect.TypeFor[AccountPage]():     "account.html",
-	reflect.TypeFor[ProfilePage]():     "profile.html",
-	reflect.TypeFor[MergePage]():       "merge.html",
-	reflect.TypeFor[SessionsPage]():    "sessions.html",
-	reflect.TypeFor[DeletePage]():      "delete.html",
-	reflect.TypeFor[LogoutPage]():      "logout.html",
-	reflect.TypeFor[ConfirmPage]():     "confirm.html",
-	reflect.TypeFor[HelpPage]():        "help.html",
-	reflect.TypeFor[APIPage]():         "api.html",
-	reflect.TypeFor[ErrorPage]():       "error.html",
-	reflect.TypeFor[FactorPage]():      "factor.html",
+	reflect.TypeFor[LoginPage]():         "login.html",
+	reflect.TypeFor[CredentialsPage]():   "credentials.html",
+	reflect.TypeFor[DepartPage]():        "depart.html",
+	reflect.TypeFor[ConsentPage]():       "consent.html",
+	reflect.TypeFor[ChoosePage]():        "choose.html",
+	reflect.TypeFor[DevicePage]():        "device.html",
+	reflect.TypeFor[FormPostPage]():      "formpost.html",
+	reflect.TypeFor[LeavePage]():         "leave.html",
+	reflect.TypeFor[AccountPage]():       "account.html",
+	reflect.TypeFor[ProfilePage]():       "profile.html",
+	reflect.TypeFor[PasskeysPage]():      "passkeys.html",
+	reflect.TypeFor[PasskeyAddPage]():    "passkeyadd.html",
+	reflect.TypeFor[PasskeySignUpPage](): "passkeysignup.html",
+	reflect.TypeFor[MergePage]():         "merge.html",
+	reflect.TypeFor[SessionsPage]():      "sessions.html",
+	reflect.TypeFor[DeletePage]():        "delete.html",
+	reflect.TypeFor[LogoutPage]():        "logout.html",
+	reflect.TypeFor[ConfirmPage]():       "confirm.html",
+	reflect.TypeFor[HelpPage]():          "help.html",
+	reflect.TypeFor[APIPage]():           "api.html",
+	reflect.TypeFor[ErrorPage]():         "error.html",
+	reflect.TypeFor[FactorPage]():        "factor.html",
 }
 
 // shared are the files that every page is parsed with.
-var shared = []string{"layout.html", "parts.html"}
+var shared = []string{"layout.html", "parts.html", "passkey.html"}
 
 // New reads all templates and translations. The error names the file that cannot
 // be used, which can only be one of Options.Dir.

@@ -1,6 +1,9 @@
 package web
 
 import (
+	"cmp"
+	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -8,6 +11,7 @@ import (
 
 	"login-server/credential"
 	"login-server/identity"
+	"login-server/providers"
 	"login-server/session"
 )
 
@@ -18,6 +22,11 @@ var errNoLocal = &Error{Status: http.StatusNotFound, Code: "not_found", Message:
 // by another provider gets an empty one, as one more identity of their account. The caller
 // has asked for a fresh sign-in (freshly).
 func (s *Server) ownCredential(r *http.Request, v visitor) (credential.Credential, error) {
+	return s.credentialAs(r, v, "")
+}
+
+// credentialAs is ownCredential with an id for one that has to be made; empty for any.
+func (s *Server) credentialAs(r *http.Request, v visitor, id string) (credential.Credential, error) {
 	p, ok := s.Providers.Local()
 	if !ok {
 		return credential.Credential{}, errNoLocal
@@ -38,9 +47,8 @@ func (s *Server) ownCredential(r *http.Request, v visitor) (credential.Credentia
 			}
 		}
 		c, err = s.Credentials.Create(ctx, func(c *credential.Credential) {
-			if own != "" {
-				c.ID = own // the identity has outlived its credential
-			}
+			// The identity may have outlived its credential.
+			c.ID = cmp.Or(own, id, c.ID)
 		})
 		if own != "" && errors.Is(err, credential.ErrTaken) {
 			continue // another request has made it
@@ -67,6 +75,27 @@ func (s *Server) ownCredential(r *http.Request, v visitor) (credential.Credentia
 	}
 }
 
+// localProfile is what is vouched for of whom a credential belongs to. Somebody new is called
+// name.
+func (s *Server) localProfile(ctx context.Context, p *providers.Provider, c credential.Credential, name string) (identity.Profile, error) {
+	profile := identity.Profile{Provider: p.ID, ID: c.ID, Name: name}
+	owner, err := s.Users.Owner(ctx, p.ID, c.ID)
+	if err == nil {
+		own := owner.Identities[p.ID]
+		profile.Name, profile.Username = own.Name, own.Username
+	} else if !isNotFound(err) {
+		return profile, err
+	}
+	if address := c.Primary(); address != "" {
+		claims, err := json.Marshal(map[string]any{"email": address, "email_verified": true})
+		if err != nil {
+			return profile, err
+		}
+		profile.Claims = string(claims)
+	}
+	return profile, nil
+}
+
 // waysBeside is how many ways to sign in an account has that are not in its credential: its
 // identities at other providers that are still offered.
 func (s *Server) waysBeside(a identity.Account) int {
@@ -90,10 +119,14 @@ func (s *Server) isFresh(v *session.Session) bool {
 
 // freshly is signedIn for what changes how people sign in: whoever finds an open browser
 // should not be able to. Who has not signed in within freshLogin is asked to confirm who they
-// are, and led to page (a path below Base) then.
+// are, and led to page (a path below Base) then, or back to the
+// page that they wanted to see.
 func (s *Server) freshly(page string, h signedInHandler) handler {
 	return s.signedIn(func(w http.ResponseWriter, r *http.Request, v visitor) error {
 		if !s.isFresh(v.Session) {
+			if r.Method == http.MethodGet {
+				page = pathBelow(r) // with its query
+			}
 			return redirect(w, s.confirmURL(page))
 		}
 		return h(w, r, v)

@@ -1,0 +1,199 @@
+package web
+
+import (
+	"cmp"
+	"net/http"
+	"net/url"
+	"time"
+
+	"login-server/credential"
+	"login-server/identity"
+	"login-server/providers"
+	"login-server/session"
+	"login-server/templates"
+)
+
+// signUpLife is how long somebody has from their name to their passkey.
+const signUpLife = 15 * time.Minute
+
+// passkeySigner is what somebody has said of themselves who signs up with a passkey. It travels
+// sealed in the query of the page, so that nothing is stored of who does not go on.
+type passkeySigner struct {
+	Name    string `json:"signUpName"`
+	Browser string `json:"signUpIn"` // the handle of its session
+	Once    string `json:"signUpOnce"`
+	Expires int64  `json:"signUpUntil"`
+}
+
+// passkeyRegistration is the provider whose accounts somebody may sign up for with nothing but
+// a passkey, without being known by an address.
+func (s *Server) passkeyRegistration() (*providers.Provider, error) {
+	p, ok := s.Providers.Local()
+	if !ok || !s.passkeysAt(p) {
+		return nil, errNoPasskeys
+	}
+	if p.Account.Registration != providers.RegistrationOpen || len(p.Account.Domains) > 0 {
+		return nil, &Error{Status: http.StatusForbidden, Code: "registration_closed", Message: "Nobody can sign up with a passkey alone.", Link: s.path("login")}
+	}
+	return p, nil
+}
+
+// whoSignsUp reads who signs up. Who is signed in already has nothing to do here: errAnswered.
+func (s *Server) whoSignsUp(w http.ResponseWriter, r *http.Request) (p *providers.Provider, v visitor, d destination, err error) {
+	if p, err = s.passkeyRegistration(); err != nil {
+		return p, v, d, err
+	}
+	if v, err = s.visitor(r); err != nil {
+		return p, v, d, err
+	}
+	if d, err = s.destinationOf(r); err != nil {
+		return p, v, d, err
+	}
+	if v.account != nil {
+		if err = redirect(w, cmp.Or(d.redirect, s.path("account"))); err == nil {
+			err = errAnswered
+		}
+	}
+	return p, v, d, err
+}
+
+// passkeySignUpPage serves GET /signup/passkey: it asks for a name, and then for the passkey.
+func (s *Server) passkeySignUpPage(w http.ResponseWriter, r *http.Request) error {
+	_, v, d, err := s.whoSignsUp(w, r)
+	if err != nil {
+		return unlessAnswered(err)
+	}
+	if v.Visit, err = s.Sessions.Welcome(r.Context(), w, v.Visit); err != nil {
+		return err
+	}
+	left := s.takeFlash(w, r)
+	page := templates.PasskeySignUpPage{
+		Layout: s.layout(w, r, v), Application: d.application, Action: d.addTo(s.path("signup/passkey")), Back: d.addTo(s.path("login")),
+		Name: left.Input, Error: left.Field,
+	}
+	page.Path, page.Messages = d.addTo("signup/passkey"), left.Messages
+	sealed := r.URL.Query().Get("signup")
+	if signer, ok := s.openSignUp(sealed, v); ok {
+		page.Name = signer.Name
+		page.Form = templates.PasskeyForm{
+			For: "sign-up", Error: left.Field,
+			Begin: s.path("signup/passkey/begin?" + url.Values{"signup": {sealed}}.Encode()), Action: s.withSignUp(d, "signup/passkey/finish", sealed),
+		}
+	} else if sealed != "" {
+		page.Messages = append(page.Messages, templates.Message{Kind: "info", ID: "passkey_signup_expired"})
+	}
+	s.render(w, http.StatusOK, page.Nonce, page)
+	return nil
+}
+
+// withSignUp is the address of a page below Base that goes on with a sign-up.
+func (s *Server) withSignUp(d destination, page, sealed string) string {
+	query := d.values()
+	query.Set("signup", sealed)
+	return s.path(page + "?" + query.Encode())
+}
+
+func (s *Server) openSignUp(sealed string, v visitor) (passkeySigner, bool) {
+	var signer passkeySigner
+	if sealed == "" || s.sealer.Open(sealed, &signer) != nil {
+		return signer, false
+	}
+	return signer, signer.Browser == v.Handle && signer.Once != "" && s.Clock.Now().Unix() < signer.Expires
+}
+
+// passkeySignUpName serves POST /signup/passkey: how somebody wants to be called.
+func (s *Server) passkeySignUpName(w http.ResponseWriter, r *http.Request) error {
+	_, v, d, err := s.whoSignsUp(w, r)
+	if err != nil {
+		return unlessAnswered(err)
+	}
+	fields, err := form(r)
+	if err != nil {
+		return err
+	}
+	if v.Visit, err = s.Sessions.Welcome(r.Context(), w, v.Visit); err != nil {
+		return err
+	}
+	again := func(field, message string) error {
+		f := fieldFlash(field, message, nil)
+		f.Input = fields["name"]
+		return s.redirectNoting(w, d.addTo(s.path("signup/passkey")), f)
+	}
+	name, err := identity.CheckName(fields["name"])
+	if err != nil {
+		return again("name", nameMessage(err))
+	}
+	if err := s.limits.passkey(r.Context(), clientAddress(r)); err != nil {
+		return err
+	}
+	sealed, err := s.sealer.Seal(passkeySigner{Name: name, Browser: v.Handle, Once: session.NewHandle(), Expires: s.Clock.Now().Add(signUpLife).Unix()})
+	if err != nil {
+		return err
+	}
+	return redirect(w, s.withSignUp(d, "signup/passkey", sealed))
+}
+
+// beginPasskeySignUp serves POST /signup/passkey/begin. It writes nothing.
+func (s *Server) beginPasskeySignUp(w http.ResponseWriter, r *http.Request) error {
+	if _, err := s.passkeyRegistration(); err != nil {
+		return err
+	}
+	v, err := s.visitor(r)
+	if err != nil {
+		return err
+	}
+	signer, ok := s.openSignUp(r.URL.Query().Get("signup"), v)
+	if !ok || v.account != nil {
+		return errConfirm
+	}
+	ceremony, err := s.passkeys.BeginSignUp(signer.Name, signer.Once, visitBond(v))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, ceremony)
+}
+
+// passkeySignUp serves POST /signup/passkey/finish: with the answer of the authenticator, and not
+// before, there is somebody new.
+func (s *Server) passkeySignUp(w http.ResponseWriter, r *http.Request) error {
+	p, v, d, err := s.whoSignsUp(w, r)
+	if err != nil {
+		return unlessAnswered(err)
+	}
+	fields, err := form(r)
+	if err != nil {
+		return err
+	}
+	sealed := r.URL.Query().Get("signup")
+	again := func(message string) error {
+		return s.redirectNoting(w, s.withSignUp(d, "signup/passkey", sealed), beside(message, nil))
+	}
+	signer, ok := s.openSignUp(sealed, v)
+	if !ok {
+		return again("passkey_expired")
+	}
+	if err := s.limits.passkey(r.Context(), clientAddress(r)); err != nil {
+		return err
+	}
+	c, err := s.passkeys.FinishSignUp(r.Context(), fields["ceremony"], visitBond(v), []byte(fields["answer"]), s.newPasskeyName(r, credential.Credential{}))
+	if message, ok := passkeyProblem(err); ok {
+		s.Log.InfoContext(r.Context(), "sign-up refused", "request_id", requestID(w), "provider", p.ID, "err", err)
+		return again(message)
+	}
+	if err != nil {
+		return err
+	}
+	profile, err := s.localProfile(r.Context(), p, c, signer.Name)
+	if err != nil {
+		return err
+	}
+	// From here on it is a sign-in: what fails now, the next one makes up for.
+	began, _, err := s.enter(w, r, v, d, proof{profile, passkeyMethods(credential.Assertion{Verified: true, Synced: c.Passkeys[0].Synced()})})
+	if err != nil {
+		return err
+	}
+	if d.redirect == "" {
+		return s.redirectNoting(w, s.path("security/passkeys"), note("success", "passkey_welcome", map[string]any{"Name": signer.Name}))
+	}
+	return s.arriveIn(w, d, began, flash{})
+}
