@@ -49,7 +49,7 @@ type line struct {
 
 	// guarded by Queue.mu
 	ids     []string
-	waiting map[string]bool // ids in the line
+	waiting map[string]bool // ids in the line, or with a worker
 	workers int
 	more    bool      // there are others in the store
 	until   time.Time // nobody tries before: the server cannot be reached
@@ -145,6 +145,9 @@ func (q *Queue) staff(l *line) {
 		send, done := q.carrier(l.channel)
 		for id := q.next(l); id != ""; id = q.next(l) {
 			q.deliver(ctx, l, id, send)
+			q.mu.Lock()
+			delete(l.waiting, id)
+			q.mu.Unlock()
 		}
 		done()
 	})
@@ -169,7 +172,6 @@ func (q *Queue) next(l *line) string {
 	}
 	id := l.ids[0]
 	l.ids = l.ids[1:]
-	delete(l.waiting, id)
 	return id
 }
 

@@ -374,7 +374,7 @@ func TestQueueBySMTP(t *testing.T) {
 	q := w.open(func(o *Options) { o.Mail = NewSMTP(m.options(STARTTLS)) })
 	w.run(q)
 	w.queue(q, "one", "two", "three", "four", "five", "six")
-	w.wait("all is sent", func() bool { w.clock.Advance(5 * time.Second); return w.documents() == 0 })
+	w.wait("all is sent", func() bool { w.pass(q, 5*time.Second); return w.documents() == 0 })
 	var subjects []string
 	for _, text := range m.got() {
 		msg, err := mail.ReadMessage(strings.NewReader(text))
