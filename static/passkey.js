@@ -13,11 +13,11 @@
     .replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
   const named = (list) => list?.map((known) => ({ ...known, id: bytes(known.id) }));
 
-  // begin has the server ask. Who has to sign in afresh first is led there by the page.
+  // begin has the server ask. What has to come first, such as a fresh sign-in, the page leads to.
   const begin = async () => {
     const response = await fetch(form.dataset.begin, { method: "POST", headers: { Accept: "application/json" } });
     const answer = await response.json();
-    if (answer.code === "confirm") location.reload();
+    if (answer.code === "confirm" || answer.code === "expired") location.reload();
     if (!response.ok) throw new Error(answer.code);
     const { options, ceremony } = answer;
     options.challenge = bytes(options.challenge);

@@ -61,7 +61,7 @@ func securityExamples(layout Layout) []Example {
 		{"factor-sms-soon", "Second step: phone, too soon", factor(german(out("factor")), "sms", func(p *FactorPage) { p.Sent = true; p.Error = wrong("code", "sms_soon", "Seconds", 42) })},
 		{"factor-recovery", "Second step: recovery code", factor(out("factor"), "recovery", nil)},
 		{"factor-recovery-wrong", "Second step: recovery code, wrong, German", factor(german(out("factor")), "recovery", func(p *FactorPage) { p.Error = wrong("code", "factor_wrong_recovery") })},
-		{"factor-passkey", "Second step: passkey", factor(out("factor"), "passkey", func(p *FactorPage) { p.Passkey, p.Ceremony = "factor/passkey", true })},
+		{"factor-passkey", "Second step: passkey", factor(out("factor"), "passkey", func(p *FactorPage) { p.Passkey = PasskeyForm{For: "factor", Begin: "factor/passkey/begin", Action: "factor/passkey", TrustDays: 30} })},
 		{"factor-step-up", "Second step: of somebody signed in", factor(in("factor"), "totp", func(p *FactorPage) { asked(p); p.StepUp = true; p.TrustDays = 0 })},
 		{"factor-setup", "Second step: to be set up", factor(in("factor"), "", setup)},
 		{"factor-setup-client", "Second step: to be set up, for an application, German", factor(german(in("factor")), "", func(p *FactorPage) { setup(p); asked(p) })},

@@ -23,9 +23,8 @@ type FactorPage struct {
 	Error  *FieldError
 	// TrustDays is for how long the browser can be trusted from now on; 0: it cannot.
 	TrustDays int
-	// Passkey is where the ceremony of a passkey is, for static/passkey.js, which Ceremony asks for.
-	Passkey  string
-	Ceremony bool
+	// Passkey asks for one, where that is the way.
+	Passkey PasskeyForm
 	// Cancel leads away; Decline, Request and Person are those of the LoginPage.
 	Cancel                   string
 	Decline, Request, Person string
@@ -56,7 +55,8 @@ type SecurityPage struct {
 	// Trusted: this browser is not asked for it.
 	Trusted bool
 	// TrustDays is for how long browsers can be trusted; 0: not at all.
-	TrustDays    int
+	TrustDays int
+	// Identities are the names of the providers, Applications how many were let in.
 	Identities   []string
 	Sessions     []Session
 	Applications int
@@ -90,8 +90,9 @@ type AppPage struct {
 	// Replaces: there is an app already.
 	Replaces bool
 	Action   string
-	// Picture is the QR code as a data address, URL what is in it, Key the secret in groups.
-	Picture, URL, Key string
+	// Picture is the QR code (SVG), URL what is in it, Key the secret in groups.
+	Picture  []byte
+	URL, Key string
 	// Sealed goes into a hidden field of the same name.
 	Sealed string
 	Error  *FieldError
@@ -119,29 +120,4 @@ type RecoveryPage struct {
 	Action string
 	// Next is where the person wanted to go.
 	Next string
-}
-
-// PhoneLoginPage signs in with a code that is sent to a phone.
-type PhoneLoginPage struct {
-	Layout
-	Provider    Provider
-	Application string
-	Client      *Client
-	Action      string
-	Back        string
-	Number      string
-	Sent        bool
-	Error       *FieldError
-}
-
-// NotMePage asks who does not know a sign-in whether to end it.
-type NotMePage struct {
-	Layout
-	Action string
-	// Browser, Place and At are of the sign-in.
-	Browser, Place string
-	At             time.Time
-	// Done: it was ended. Reset is where a password is chosen then; empty if there is none.
-	Done  bool
-	Reset string
 }

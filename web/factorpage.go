@@ -158,7 +158,7 @@ func (a factorAsk) bound() string {
 	if a.step != "" {
 		return "step " + a.step
 	}
-	return "session " + a.v.Handle + " " + a.v.Session.SignIn
+	return signInBond(a.v)
 }
 
 // factorPage serves GET /factor.
@@ -198,6 +198,10 @@ func (s *Server) factorPage(w http.ResponseWriter, r *http.Request) error {
 		page.Setup = s.factorsOffered(a)
 	} else if a.step != "" {
 		page.TrustDays = int(a.local.Account.TrustFor / (24 * time.Hour))
+	}
+	if way == credential.FactorPasskey {
+		page.Passkey = s.passkeyFactor(a, page.TrustDays)
+		page.Passkey.Error = left.Field
 	}
 	page.Cancel = s.path("security")
 	if a.step != "" {

@@ -91,6 +91,14 @@ func (s *Server) disconnectLink(w http.ResponseWriter, r *http.Request, v visito
 // disconnect serves POST /disconnect/{provider}.
 func (s *Server) disconnect(w http.ResponseWriter, r *http.Request, v visitor) error {
 	id := pathValue(r, "provider")
+	if last, err := s.lastWay(r.Context(), *v.account, id); err != nil {
+		return err
+	} else if last {
+		return s.redirectNoting(w, s.path("account"), note("error", "disconnect_last", nil))
+	}
+	if p, ok := s.Providers.Local(); ok && p.ID == id && !s.isFresh(v.Session) {
+		return redirect(w, s.confirmURL("account")) // with it go password, passkeys and second factors
+	}
 	_, err := s.Users.Disconnect(r.Context(), v.account.ID, id)
 	f := note("success", "disconnected", map[string]any{"Provider": s.providerName(id)})
 	switch {

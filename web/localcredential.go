@@ -108,6 +108,23 @@ func (s *Server) waysBeside(a identity.Account) int {
 	return n
 }
 
+// lastWay tells whether nobody could sign in to an account any more without its identity at a
+// provider: what is left is a local identity without password, passkey or phone.
+func (s *Server) lastWay(ctx context.Context, a identity.Account, provider string) (bool, error) {
+	local, c, ok, err := s.credentialOf(ctx, a)
+	if err != nil || !ok || local.ID == provider || c.SignsIn() {
+		return false, err
+	}
+	if _, linked := a.Identities[provider]; !linked {
+		return false, nil
+	}
+	left := s.waysBeside(a)
+	if p, ok := s.Providers.Get(provider); ok && p.Account == nil {
+		left--
+	}
+	return left == 0, nil
+}
+
 // isFresh tells whether somebody has proved who they are within freshLogin.
 func (s *Server) isFresh(v *session.Session) bool {
 	latest := v.AuthTime

@@ -25,6 +25,7 @@ func (s *Server) mountPasskeys(r chi.Router) {
 	r.Post("/signup/passkey", s.page(s.passkeySignUpName))
 	r.Post("/signup/passkey/begin", s.api(s.beginPasskeySignUp))
 	r.Post("/signup/passkey/finish", s.page(s.passkeySignUp))
+	s.mountPasskeyFactor(r)
 	s.mountPasskeyList(r)
 }
 
