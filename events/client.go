@@ -129,6 +129,33 @@ func (h *Hub) Ticket(ctx context.Context, a Access, origin string) (string, erro
 	return h.o.EventTickets.MintFor(a.Session, a.Grant, string(opens))
 }
 
+// SessionTicket returns a ticket to open a socket of a session with, in which somebody has
+// signed in, where neither cookie nor message can be sent. It is good once, for
+// token.EventTicketLife, and until the session gets another secret.
+func (h *Hub) SessionTicket(s session.Session) (string, error) {
+	return h.o.EventTickets.Mint(s.Handle, Binding(&s))
+}
+
+// RedeemSession spends a ticket of SessionTicket; ok is false if it is another one, which
+// Redeem may know. A ticket that is of no use any more is a Refusal.
+func (h *Hub) RedeemSession(ctx context.Context, ticket string) (visit session.Visit, ok bool, err error) {
+	t, err := h.o.EventTickets.Peek(ticket)
+	if err != nil || t.Opens != "" || t.Binding == "" {
+		return visit, false, nil
+	}
+	s, err := h.o.Sessions.GetAnew(ctx, t.Handle)
+	if errors.Is(err, session.ErrNotFound) || err == nil && Binding(&s) != t.Binding {
+		return visit, true, refusedTicket
+	}
+	if err == nil {
+		err = h.o.EventTickets.Spend(ctx, t)
+	}
+	if errors.Is(err, token.ErrInvalid) {
+		err = refusedTicket
+	}
+	return session.Visit{Handle: s.Handle, Session: &s}, true, err
+}
+
 // Redeem spends a ticket and returns what it opens, and its id. A stream that was opened
 // with it may come again with the id of the last event that it was sent, as browsers do
 // by themselves (HTML, 9.2.3): only who has heard the stream knows that.
@@ -137,7 +164,7 @@ func (h *Hub) Redeem(ctx context.Context, ticket, lastEvent, origin string) (Acc
 		return *m.Access, m.Ticket, h.Admit(ctx, *m.Access, origin)
 	}
 	t, err := h.o.EventTickets.Peek(ticket)
-	if err != nil {
+	if err != nil || t.Opens == "" {
 		return Access{}, "", refusedTicket
 	}
 	var a Access

@@ -263,29 +263,11 @@ func (p *Provider) introspectOther(ctx context.Context, c *Client, token string)
 // public key: it has no issuer, no audience and no client. The answer is nil if it is
 // none, has expired, is of nobody, or of somebody who is gone.
 func (p *Provider) older(ctx context.Context, token string) (any, error) {
-	payload, err := p.o.Tokens.VerifyJWT(token, "JWT")
-	if err != nil {
-		return nil, nil
-	}
-	var claims struct {
-		Issuer   json.RawMessage `json:"iss"` // ID Tokens and signed answers have one
-		IssuedAt int64           `json:"iat"`
-		Expires  int64           `json:"exp"`
-		User     *struct {
-			ID string `json:"_id"`
-		} `json:"user"`
-	}
-	if json.Unmarshal(payload, &claims) != nil || claims.Issuer != nil || claims.User == nil || p.o.Clock.Now().Unix() >= claims.Expires {
-		return nil, nil
-	}
-	a, err := p.o.Users.Get(ctx, claims.User.ID)
-	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrInvalid) || err == nil && a.Disabled {
-		return nil, nil
-	}
-	if err != nil {
+	claims, who, err := p.sessionToken(ctx, token)
+	if claims == nil || err != nil {
 		return nil, err
 	}
-	return map[string]any{"active": true, "sub": claims.User.ID, "username": a.Name, "iat": claims.IssuedAt, "exp": claims.Expires}, nil
+	return map[string]any{"active": true, "sub": who.id, "username": who.name, "iat": claims.IssuedAt, "exp": claims.Expires}, nil
 }
 
 // Revoke serves the revocation endpoint (RFC 7009). What is unknown counts as revoked.

@@ -24,6 +24,8 @@ type Error struct {
 	Code string
 	// Message is a safe sentence for API clients.
 	Message string
+	// Field is the one that it is about; empty for most.
+	Field string
 	// Detail and Link are for the error page; see templates.ErrorPage.
 	Detail, Link string
 	// RetryAfter is the waiting time in seconds.
@@ -78,7 +80,7 @@ func (s *Server) answerError(w http.ResponseWriter, r *http.Request, e *Error) {
 	root, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	accept := r.Header.Get("Accept")
 	switch {
-	case apiRoots[root],
+	case apiRoots[root], isCallPath(r.URL.Path),
 		r.Method == http.MethodPut, r.Method == http.MethodPatch, r.Method == http.MethodDelete,
 		strings.Contains(accept, "application/json") && !strings.Contains(accept, "text/html"):
 		s.errorJSON(w, e)
@@ -127,7 +129,10 @@ func (s *Server) errorJSON(w http.ResponseWriter, e *Error) {
 		Status  int    `json:"status"`
 		Code    string `json:"code"`
 		Message string `json:"message"`
-	}{e.Status, e.Code, e.Message})
+		Field   string `json:"field,omitempty"`
+		// RetryAfter is that header again, which pages of other origins cannot read.
+		RetryAfter int `json:"retryAfter,omitempty"`
+	}{e.Status, e.Code, e.Message, e.Field, e.RetryAfter})
 	if err != nil {
 		panic(err) // strings and a number
 	}

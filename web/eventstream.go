@@ -64,6 +64,14 @@ func (s *Server) entry(r *http.Request) (events.Entry, error) {
 	}
 	e.Origin = origin
 	if query := r.URL.Query(); query.Has("ticket") {
+		// That of a session is for pages which may hear of it with the cookie as well.
+		if own {
+			visit, ok, err := s.hub.RedeemSession(r.Context(), query.Get("ticket"))
+			if ok || err != nil {
+				e.Visit = visit
+				return e, refusedTicket(err)
+			}
+		}
 		access, name, err := s.hub.Redeem(r.Context(), query.Get("ticket"), r.Header.Get("Last-Event-ID"), origin)
 		if err != nil {
 			return e, refusedTicket(err)

@@ -262,7 +262,11 @@ func (s *Server) protect(next http.Handler) http.Handler {
 		switch r.Method {
 		case http.MethodGet, http.MethodHead, http.MethodOptions:
 		case http.MethodPost:
-			if pages.Check(r) != nil && !isAnswerPath(r.URL.Path) && !isProtocolPath(r.URL.Path) && !isTicketPath(r.URL.Path) {
+			from := pages
+			if isCallPath(r.URL.Path) {
+				from = calls
+			}
+			if from.Check(r) != nil && !isAnswerPath(r.URL.Path) && !isProtocolPath(r.URL.Path) && !isTicketPath(r.URL.Path) {
 				s.answerError(w, r, errCrossSite)
 				return
 			}

@@ -94,6 +94,7 @@ type Server struct {
 	passkeys *credential.Passkeys // nil where browsers offer none
 	backoff  *backoff.Book
 	desk     *accounts.Desk
+	nonces   *token.Nonces // of what applications encrypt for us
 	openid   *oidc.Provider
 	limits   limits
 	pictures *picture.Album
@@ -132,6 +133,9 @@ func New(d Deps) (*Server, error) {
 		Notify: d.Notify, Templates: d.Templates, BaseURL: d.Config.BaseURL.String(), Title: d.Config.Title, Clock: d.Clock, Log: d.Log,
 	})
 	if s.passkeys, err = s.newPasskeys(); err != nil {
+		return nil, err
+	}
+	if s.nonces, err = token.NewNonces(d.Store, d.Config.SessionSecrets, d.Clock.Now); err != nil {
 		return nil, err
 	}
 	if err := checkReservedIDs(d.Config); err != nil {
@@ -318,6 +322,7 @@ func (s *Server) routes() chi.Router {
 	s.mountInfo(r)
 	s.mountUsers(r)
 	s.mountToken(r)
+	s.mountAPI(r)
 	s.mountHealth(r)
 	s.mountStatic(r)
 	if s.Dev {
