@@ -104,7 +104,7 @@ type InvalidError struct {
 	Field string
 	// Reason is stable, a word for programs, and names the message: email_invalid, email_domain,
 	// email_own, email_many, password_missing, password_short, password_long, password_characters,
-	// password_common, password_personal, password_same, name_long, name_control, current_wrong.
+	// password_common, password_personal, password_same, name_too_long, name_control, current_wrong.
 	Reason string
 }
 

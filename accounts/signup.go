@@ -79,7 +79,7 @@ func (d *Desk) checkNewcomer(ctx context.Context, a *providers.Account, address 
 	case errors.Is(err, identity.ErrNameEmpty):
 		name = local
 	case errors.Is(err, identity.ErrNameLong):
-		return newcomer{}, &InvalidError{FieldName, "name_long"}
+		return newcomer{}, &InvalidError{FieldName, "name_too_long"}
 	case err != nil:
 		return newcomer{}, &InvalidError{FieldName, "name_control"}
 	}

@@ -219,6 +219,7 @@ func (b *binder) errorText(p ErrorPage, part string) string {
 // icons are the built-in pictures, by strategy; those of the library goth by the name
 // of its provider.
 var icons = map[string]string{
+	"account":         "account.svg",
 	"apple":           "apple.svg",
 	"azuread":         "microsoft.svg",
 	"azureadv2":       "microsoft.svg",
@@ -235,6 +236,7 @@ var icons = map[string]string{
 	"microsoftonline": "microsoft.svg",
 	"oidc":            "oidc.svg",
 	"orcid":           "orcid.svg",
+	"passkey":         "passkey.svg",
 	"script":          "script.svg",
 	"stackexchange":   "stackexchange.svg",
 	"test":            "test.svg",

@@ -406,6 +406,11 @@ func Gallery() []Example {
 		{Status: 403, Code: "forbidden", Link: "account"},
 		{Status: 413, Code: "too_large", Link: "account"},
 		{Status: 405, Code: "method_not_allowed"},
+		{Status: 503, Code: "busy", RetryAfter: 5, Link: login},
+		{Status: 400, Code: "link_expired", Link: login},
+		{Status: 403, Code: "registration_closed", Link: login},
+		{Status: 503, Code: "no_mail", Link: login},
+		{Status: 403, Code: "other_account", Link: "account"},
 	} {
 		e.Layout, e.RequestID = out(""), "01JD8W3KQ4X2"
 		inGerman := e
@@ -416,6 +421,7 @@ func Gallery() []Example {
 			Example{name + "-german", "Error: " + e.Code + ", German", &inGerman})
 	}
 	examples = append(examples, securityExamples(layout)...)
+	examples = append(examples, accountsExamples(layout)...)
 	for _, e := range examples {
 		if e.Name == "login-dev" {
 			e.Page.(common).Common().Dev = true
