@@ -126,6 +126,9 @@ func (q *Queue) RetryAll(ctx context.Context) (int, error) {
 		if err != nil {
 			return n, err
 		}
+		if _, shown := q.item(item); !shown {
+			continue
+		}
 		switch err := q.retry(ctx, item.ID); {
 		case err == nil:
 			n++
