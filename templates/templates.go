@@ -87,6 +87,13 @@ var pageFiles = map[reflect.Type]string{
 	reflect.TypeFor[APIPage]():           "api.html",
 	reflect.TypeFor[ErrorPage]():         "error.html",
 	reflect.TypeFor[FactorPage]():        "factor.html",
+	reflect.TypeFor[SignInPage]():        "signin.html",
+	reflect.TypeFor[SignUpPage]():        "signup.html",
+	reflect.TypeFor[CodePage]():          "code.html",
+	reflect.TypeFor[LinkPage]():          "maillink.html",
+	reflect.TypeFor[AskMailPage]():       "askmail.html",
+	reflect.TypeFor[PasswordPage]():      "password.html",
+	reflect.TypeFor[EmailsPage]():        "emails.html",
 }
 
 // shared are the files that every page is parsed with.
