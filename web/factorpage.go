@@ -95,12 +95,17 @@ func (s *Server) factorAsked(w http.ResponseWriter, r *http.Request) (a factorAs
 		}
 		return a, err
 	}
+	return a, s.signedInAsked(r, &a)
+}
+
+// signedInAsked is for a step-up: of whom the factor is asked is who is signed in.
+func (s *Server) signedInAsked(r *http.Request, a *factorAsk) (err error) {
 	a.account = *a.v.account
 	if a.local, a.c, _, err = s.credentialOf(r.Context(), a.account); err != nil {
-		return a, err
+		return err
 	}
 	a.ways = otherFactors(a.c, a.v.Session.Methods)
-	return a, nil
+	return nil
 }
 
 // stepAsked reads a step without using it up. It is void when the person has changed what
@@ -277,28 +282,13 @@ func (s *Server) giveFactor(w http.ResponseWriter, r *http.Request) error {
 	case strings.TrimSpace(fields["code"]) == "":
 		return again("factor_code_missing", nil)
 	}
-	if wait, err := s.factorWait(r, a); err != nil {
-		return err
-	} else if wait > 0 {
-		s.noteFactor(w, r, a, way, session.ResultLimited)
-		return again("factor_wait", map[string]any{"Seconds": seconds(wait)})
-	}
-	if a.step != "" {
-		var counted pendingSignIn
-		if err := s.attempts.TryStep(r.Context(), r, a.step, &counted); err != nil {
-			return s.errStep(a.d, err)
-		}
-	}
-	err = s.checkFactor(r.Context(), a, way, sent, fields["code"])
+	wait, err := s.tryFactor(w, r, a, way, sent, fields["code"])
 	switch {
-	case errors.Is(err, credential.ErrCode), errors.Is(err, credential.ErrTries):
-		s.noteFactor(w, r, a, way, session.ResultFactor)
-		if err := s.factorFailed(r, a); err != nil {
-			return err
-		}
-		if errors.Is(err, credential.ErrTries) {
-			return again("factor_tries", nil)
-		}
+	case wait > 0:
+		return again("factor_wait", map[string]any{"Seconds": seconds(wait)})
+	case errors.Is(err, credential.ErrTries):
+		return again("factor_tries", nil)
+	case errors.Is(err, credential.ErrCode):
 		return again(wrongFactor[way], nil)
 	case isNotFound(err):
 		return again("factor_code_expired", nil)
@@ -306,6 +296,32 @@ func (s *Server) giveFactor(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return s.factorGiven(w, r, a, fields["trust"] != "", methodsOf[way]...)
+}
+
+// tryFactor takes a code of a way, unless it has to wait; what is wrong is counted, and in the
+// person's history. Errors are those of checkFactor and errStep.
+func (s *Server) tryFactor(w http.ResponseWriter, r *http.Request, a factorAsk, way, sent, code string) (wait time.Duration, err error) {
+	if wait, err = s.factorWait(r, a); err != nil {
+		return 0, err
+	}
+	if wait > 0 {
+		s.noteFactor(w, r, a, way, session.ResultLimited)
+		return wait, nil
+	}
+	if a.step != "" {
+		var counted pendingSignIn
+		if err := s.attempts.TryStep(r.Context(), r, a.step, &counted); err != nil {
+			return 0, s.errStep(a.d, err)
+		}
+	}
+	err = s.checkFactor(r.Context(), a, way, sent, code)
+	if errors.Is(err, credential.ErrCode) || errors.Is(err, credential.ErrTries) {
+		s.noteFactor(w, r, a, way, session.ResultFactor)
+		if err := s.factorFailed(r, a); err != nil {
+			return 0, err
+		}
+	}
+	return 0, err
 }
 
 // checkFactor takes a code of a way. ErrCode, ErrTries, or ErrNotFound for one by SMS whose
