@@ -142,3 +142,11 @@ func (b *Book) ResetFactors(ctx context.Context, id string) (Credential, error) 
 		return nil
 	})
 }
+
+// Distrust voids all trust in browsers that was given so far, and sign-ins half done.
+func (b *Book) Distrust(ctx context.Context, id string) (Credential, error) {
+	return b.Update(ctx, id, func(c *Credential) error {
+		c.Changed = b.o.Clock.Now()
+		return nil
+	})
+}

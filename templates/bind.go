@@ -66,6 +66,10 @@ func (b *binder) funcs() template.FuncMap {
 		"link": link,
 		// appLink is the same, and allows the schemes of applications on a device.
 		"appLink": appLink,
+		// otpauth is the address that opens an app for one-time codes; picture is a drawing (SVG) of
+		// our own.
+		"otpauth": otpauth,
+		"picture": func(svg []byte) template.HTML { return template.HTML(svg) },
 		// time is a time element, date a day in words.
 		"time": func(t time.Time) template.HTML { return template.HTML(b.catalog.timeElement(b.lang, t)) },
 		// initial is the first letter of a name.
@@ -326,6 +330,13 @@ func appLink(address string) template.URL {
 		return template.URL(address)
 	}
 	if u, err := url.Parse(address); err != nil || !strings.Contains(u.Scheme, ".") {
+		return ""
+	}
+	return template.URL(address)
+}
+
+func otpauth(address string) template.URL {
+	if u, err := url.Parse(address); err != nil || u.Scheme != "otpauth" {
 		return ""
 	}
 	return template.URL(address)

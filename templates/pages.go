@@ -224,7 +224,9 @@ type SignIn struct {
 	Place       string
 	Browser     string
 	Application string
-	Result      string // "ok", or one of session's others: refused
+	// Methods are how it was proved.
+	Methods []Message
+	Result  string // "ok", or one of session's others: refused
 	// More: so many refusals of a day that are not listed one by one.
 	More int
 }

@@ -23,8 +23,8 @@ type FactorPage struct {
 	Error  *FieldError
 	// TrustDays is for how long the browser can be trusted from now on; 0: it cannot.
 	TrustDays int
-	// Passkey asks for one, where that is the way.
-	Passkey PasskeyForm
+	// Passkey asks for one, where that is the way; nil otherwise.
+	Passkey *PasskeyForm
 	// Cancel leads away; Decline, Request and Person are those of the LoginPage.
 	Cancel                   string
 	Decline, Request, Person string

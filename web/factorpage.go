@@ -205,8 +205,9 @@ func (s *Server) factorPage(w http.ResponseWriter, r *http.Request) error {
 		page.TrustDays = int(a.local.Account.TrustFor / (24 * time.Hour))
 	}
 	if way == credential.FactorPasskey {
-		page.Passkey = s.passkeyFactor(a, page.TrustDays)
-		page.Passkey.Error = left.Field
+		passkey := s.passkeyFactor(a, page.TrustDays)
+		passkey.Error = left.Field
+		page.Passkey = &passkey
 	}
 	page.Cancel = s.path("security")
 	if a.step != "" {

@@ -315,6 +315,7 @@ func (s *Server) routes() chi.Router {
 	s.mountPictures(r)
 	s.mountMessages(r)
 	s.mountFactor(r)
+	s.mountSecurity(r)
 	s.mountMerge(r)
 	s.mountPasskeys(r)
 	s.mountSessions(r)

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/go-chi/chi/v5"
@@ -23,42 +24,69 @@ func (s *Server) sessionsPage(w http.ResponseWriter, r *http.Request, v visitor)
 	if err != nil {
 		return err
 	}
-	sessions, err := s.Sessions.Of(r.Context(), ids...)
-	if err != nil {
+	page := templates.SessionsPage{Layout: s.layout(w, r, v)}
+	if page.Sessions, err = s.sessionsOf(r.Context(), page.Lang, v, ids); err != nil {
 		return err
 	}
 	history, err := s.Sessions.History(r.Context(), session.HistoryQuery{UserIDs: ids, Limit: 20})
 	if err != nil {
 		return err
 	}
+	page.SignIns = s.historyViews(page.Lang, history)
+	page.Messages = s.takeFlash(w, r).Messages
+	s.render(w, http.StatusOK, page.Nonce, page)
+	return nil
+}
+
+// sessionsOf are the sessions of somebody's accounts, as pages show them, this one first.
+func (s *Server) sessionsOf(ctx context.Context, lang string, v visitor, ids []string) ([]templates.Session, error) {
+	sessions, err := s.Sessions.Of(ctx, ids...)
+	if err != nil {
+		return nil, err
+	}
 	handles := make([]string, len(sessions))
 	for i, x := range sessions {
 		handles[i] = x.Handle
 	}
-	sockets := s.hub.Sockets(r.Context(), handles...)
-
-	page := templates.SessionsPage{Layout: s.layout(w, r, v)}
-	page.Messages = s.takeFlash(w, r).Messages
+	sockets := s.hub.Sockets(ctx, handles...)
+	var views []templates.Session
 	for _, x := range sessions {
 		view := templates.Session{
-			Handle: x.Handle, Current: x.Handle == v.Handle, Application: x.Application, Browser: s.browser(page.Lang, x.UserAgent),
-			Address: x.Address, Place: s.place(page.Lang, x.Country, x.City), Provider: s.providerName(x.Provider), Created: x.Created, LastUsed: x.LastSeen, Expires: x.Expires,
+			Handle: x.Handle, Current: x.Handle == v.Handle, Application: x.Application, Browser: s.browser(lang, x.UserAgent),
+			Address: x.Address, Place: s.place(lang, x.Country, x.City), Provider: s.providerName(x.Provider), Created: x.Created, LastUsed: x.LastSeen, Expires: x.Expires,
 			Sockets: sockets[x.Handle],
 		}
 		if view.Current {
-			page.Sessions = append([]templates.Session{view}, page.Sessions...)
+			views = append([]templates.Session{view}, views...)
 		} else {
-			page.Sessions = append(page.Sessions, view)
+			views = append(views, view)
 		}
 	}
+	return views, nil
+}
+
+// methodTexts are the words for how somebody has signed in; what they say of a provider's
+// website is its name, which stands beside them.
+var methodTexts = map[string]string{
+	"pwd": "method_pwd", "otp": "method_otp", "sms": "method_sms", "hwk": "method_passkey", "swk": "method_passkey", "mail": "method_mail",
+}
+
+// historyViews are entries of the history as pages show them.
+func (s *Server) historyViews(lang string, history []session.SignIn) []templates.SignIn {
+	var views []templates.SignIn
 	for _, x := range history {
-		page.SignIns = append(page.SignIns, templates.SignIn{
-			At: x.At, Provider: s.providerName(x.Provider), Address: x.Address, Place: s.place(page.Lang, x.Country, x.City),
-			Browser: s.browser(page.Lang, x.UserAgent), Application: x.Application, Result: x.Result, More: x.More,
-		})
+		view := templates.SignIn{
+			At: x.At, Provider: s.providerName(x.Provider), Address: x.Address, Place: s.place(lang, x.Country, x.City),
+			Browser: s.browser(lang, x.UserAgent), Application: x.Application, Result: x.Result, More: x.More,
+		}
+		for _, method := range x.Methods {
+			if id, ok := methodTexts[method]; ok {
+				view.Methods = append(view.Methods, templates.Message{ID: id})
+			}
+		}
+		views = append(views, view)
 	}
-	s.render(w, http.StatusOK, page.Nonce, page)
-	return nil
+	return views
 }
 
 // browser says in words what a User-Agent header means: "Firefox on Linux".
