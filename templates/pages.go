@@ -81,6 +81,8 @@ type CredentialsPage struct {
 	Linking bool
 	// Client is the application that asked for the sign-in by OpenID Connect; nil if none did.
 	Client *Client
+	// Challenge is to be answered as well; nil if none is.
+	Challenge *Challenge
 }
 
 // FieldError is a message beside a field of a form.

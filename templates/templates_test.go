@@ -198,6 +198,9 @@ func TestHostileValues(t *testing.T) {
 			}
 			walk(t, page, func(n *html.Node) {
 				for _, a := range n.Attr {
+					if (n.Data == "img" && strings.HasPrefix(a.Val, "data:image/png;base64,")) || (n.Data == "audio" && strings.HasPrefix(a.Val, "data:audio/wav;base64,")) {
+						continue // a challenge: whatever it is, it is shown or heard
+					}
 					if (a.Key == "href" || a.Key == "src" || a.Key == "action") && runs(a.Val) {
 						t.Errorf("%s with %q: <%s %s=%q>", e.Name, hostile, n.Data, a.Key, a.Val)
 					}

@@ -72,6 +72,7 @@ func (s *Server) page(h handler) http.HandlerFunc {
 var apiRoots = map[string]bool{
 	"about": true, "providers": true, "currentUser": true, "users": true, "token": true,
 	".well-known": true, "events": true, "healthz": true, "readyz": true, "metrics": true,
+	"challenge": true,
 }
 
 // answerError answers where no handler was reached: as JSON what only programs ask

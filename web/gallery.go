@@ -1,12 +1,14 @@
 package web
 
 import (
+	"encoding/base64"
 	"html/template"
 	"net/http"
 	"strings"
 
 	"github.com/go-chi/chi/v5"
 
+	"login-server/challenge"
 	"login-server/templates"
 )
 
@@ -59,6 +61,9 @@ func (s *Server) galleryPage(w http.ResponseWriter, r *http.Request) error {
 			if page.Client != nil {
 				page.Client.Logo = logo
 			}
+			if err := s.exampleChallenge(page.Challenge); err != nil {
+				return err
+			}
 		case *templates.FactorPage:
 			if page.Client != nil {
 				page.Client.Logo = logo
@@ -87,4 +92,14 @@ func (s *Server) galleryPage(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	return errNotFound
+}
+
+// exampleChallenge puts a picture or a recording into an example.
+func (s *Server) exampleChallenge(c *templates.Challenge) error {
+	if c == nil || c.Kind == "work" {
+		return nil
+	}
+	made, err := s.challenges.New(challenge.Kind(c.Kind), "en", "gallery")
+	c.Image, c.Audio = base64.StdEncoding.EncodeToString(made.PNG), base64.StdEncoding.EncodeToString(made.WAV)
+	return err
 }

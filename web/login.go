@@ -296,6 +296,10 @@ func (s *Server) credentials(w http.ResponseWriter, r *http.Request) error {
 		page.Back = s.path("account")
 	}
 	page.Messages = left.Messages
+	page.Challenge, err = s.askedFor(r, guessed(p.ID, page.Username), false, "login", page.Error)
+	if err != nil {
+		return err
+	}
 	if d.request == nil {
 		s.render(w, http.StatusOK, page.Nonce, page)
 		return nil
@@ -337,7 +341,12 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
 	}
 	again := func(f flash) error {
 		f.Input = fields["username"]
-		return s.redirectNoting(w, d.addTo(s.path("login/"+p.ID)), f)
+		query := d.values()
+		if kind := nextChallenge(fields); kind != "" {
+			query.Set("challenge", kind)
+		}
+		target := url.URL{Path: s.path("login/" + p.ID), RawQuery: query.Encode()}
+		return s.redirectNoting(w, target.String(), f)
 	}
 	for _, name := range []string{"username", "password"} {
 		if fields[name] == "" {
@@ -351,10 +360,21 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 
+	account := guessed(p.ID, fields["username"])
+	switch problem, err := s.mayTry(r, account, false, "login", fields); {
+	case err != nil:
+		return err
+	case problem != nil:
+		return again(flash{Field: problem})
+	}
+
 	ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
 	defer cancel()
 	profile, err := p.Checker.Check(ctx, fields["username"], fields["password"])
 	s.metrics.login(p.ID, err)
+	if err := s.tried(r, account, err); err != nil {
+		return err
+	}
 	var refused *providers.RefusedError
 	switch {
 	case errors.As(err, &refused):

@@ -197,6 +197,10 @@ func TestOpenAPIAnswers(t *testing.T) {
 	get("/api", 200)
 	get("/", 302)
 	get("/favicon.ico", 302)
+	for _, kind := range []string{"work", "image", "audio"} {
+		call("GET", "/challenge", "/challenge?for=signup&kind="+kind, nil, "", 200)
+	}
+	call("GET", "/challenge", "/challenge", nil, "", 400)
 	get("/metrics", 401)
 	call("GET", "/metrics", "/metrics", http.Header{"Authorization": {"Bearer 0123456789abcdef"}}, "", 200)
 	call("GET", "/static/{file}", "/static/app.css", nil, "", 200)

@@ -48,7 +48,7 @@ func (s *Server) contentPolicy() string {
 		return strings.TrimSpace(strings.Join(slices.DeleteFunc(list, func(o string) bool { return o == "" }), " "))
 	}
 	return "default-src 'none'; script-src 'nonce-NONCE'; style-src 'nonce-NONCE' 'self'; img-src 'self' " + clean(images) +
-		"; connect-src 'self' " + socket + "; form-action 'self' " + clean(targets) +
+		"; media-src data:; connect-src 'self' " + socket + "; form-action 'self' " + clean(targets) +
 		"; manifest-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 }
 

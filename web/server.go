@@ -27,6 +27,7 @@ import (
 	"login-server/attempt"
 	"login-server/audit"
 	"login-server/backoff"
+	"login-server/challenge"
 	"login-server/clock"
 	"login-server/config"
 	"login-server/credential"
@@ -88,6 +89,9 @@ type Deps struct {
 // Server answers HTTP requests. It is safe for concurrent use.
 type Server struct {
 	Deps
+	// challenges tell people from programs.
+	challenges *challenge.Book
+
 	hub      *events.Hub
 	sealer   *token.Sealer // of what pages carry around: flash messages, merge proofs
 	attempts *attempt.Book
@@ -127,6 +131,11 @@ func New(d Deps) (*Server, error) {
 		Store: d.Store, Clock: d.Clock, Sealer: private, Life: d.Config.LoginAttemptLife,
 		Cookie: d.Sessions.CookieName() + "-at", Secure: d.Config.BaseURL.Scheme == "https",
 	})
+	asked, err := token.NewSealer(d.Config.SessionSecrets, "challenge")
+	if err != nil {
+		return nil, err
+	}
+	s.challenges = challenge.New(challenge.Options{Store: d.Store, Sealer: asked, Clock: d.Clock})
 	s.backoff = backoff.New(backoff.Options{Store: d.Store, Clock: d.Clock, Key: token.DeriveKey(d.Config.SessionSecrets[0], "backoff")})
 	s.desk = accounts.New(accounts.Options{
 		Credentials: d.Credentials, Users: d.Users, Sessions: d.Sessions, Local: d.Providers.Local, Backoff: s.backoff,
@@ -308,6 +317,7 @@ func (s *Server) routes() chi.Router {
 	s.mountEvents(r) // GET / as WebSocket, else to /account or /login
 	s.mountEventStream(r)
 	s.mountLogin(r)
+	s.mountChallenge(r)
 	s.mountFederation(r)
 	s.mountOAuth(r)
 	s.mountDevice(r)
