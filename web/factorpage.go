@@ -87,7 +87,8 @@ func (s *Server) factorAsked(w http.ResponseWriter, r *http.Request) (a factorAs
 		return a, err
 	}
 	if a.step = r.URL.Query().Get("step"); a.step != "" {
-		return a, s.stepAsked(r, &a)
+		err = s.stepAsked(r, &a)
+		return a, err
 	}
 	if a.v.account == nil {
 		if err = redirect(w, a.d.addTo(s.path("login"))); err == nil {
@@ -95,7 +96,8 @@ func (s *Server) factorAsked(w http.ResponseWriter, r *http.Request) (a factorAs
 		}
 		return a, err
 	}
-	return a, s.signedInAsked(r, &a)
+	err = s.signedInAsked(r, &a)
+	return a, err
 }
 
 // signedInAsked is for a step-up: of whom the factor is asked is who is signed in.
@@ -459,21 +461,23 @@ func fieldFlash(field, message string, args map[string]any) flash {
 	return flash{Field: &templates.FieldError{Field: field, Message: templates.Message{Kind: "error", ID: message, Args: args}}}
 }
 
-// factorName names, for the back-off, whose factor is guessed.
+// backoffName is, for the back-off, whose factor is guessed.
 func (a factorAsk) backoffName() string { return "factor " + a.c.ID }
 
 // factorWait is how long the next code has to wait: for what was wrong before, by this person
 // or from this network.
 func (s *Server) factorWait(r *http.Request, a factorAsk) (time.Duration, error) {
-	return 0, nil
+	need, err := s.backoff.Ask(r.Context(), a.backoffName(), session.Network(clientAddress(r)), s.Sessions.Browser(r).Known(a.account.ID))
+	return need.Wait, err
 }
 
 func (s *Server) factorFailed(r *http.Request, a factorAsk) error {
-	return nil
+	_, err := s.backoff.Failed(r.Context(), a.backoffName(), session.Network(clientAddress(r)))
+	return err
 }
 
 func (s *Server) factorPassed(r *http.Request, a factorAsk) error {
-	return nil
+	return s.backoff.Passed(r.Context(), a.backoffName(), session.Network(clientAddress(r)))
 }
 
 // noteFactor writes into the person's history that a second factor was not taken.
