@@ -35,6 +35,16 @@ func (s *Server) mountAPI(r chi.Router) {
 	r.Get("/api/v1/session", s.api(s.apiSession))
 	r.Delete("/api/v1/session", s.api(s.apiSignOut))
 	r.Delete("/api/v1/sessions", s.api(s.apiSignOutEverywhere))
+	r.Post("/api/v1/session", call(s, s.apiSignIn))
+	r.Post("/api/v1/session/factor", call(s, s.apiFactor))
+	r.Post("/api/v1/accounts", call(s, s.apiSignUp))
+	r.Post("/api/v1/accounts/verify", call(s, s.apiVerify))
+	r.Post("/api/v1/accounts/resend", call(s, s.apiResend))
+	r.Post("/api/v1/accounts/reset", call(s, s.apiReset))
+	r.Post("/api/v1/accounts/reset/complete", call(s, s.apiCompleteReset))
+	r.Post("/api/v1/accounts/password", call(s, s.apiPassword))
+	r.Post("/api/v1/accounts/exists", call(s, s.apiExists))
+	r.Get("/api/v1/accounts/policy", s.api(s.apiPolicy))
 	r.Post("/api/v1/accounts/ticket", s.api(s.apiTicket))
 }
 

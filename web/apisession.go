@@ -28,6 +28,8 @@ type sessionDetails struct {
 	Methods  []string `json:"methods"`
 	// MultiFactor: more than one factor was given.
 	MultiFactor bool `json:"multiFactor"`
+	// FactorRequired: the application that asks wants one more, by its entry (require_mfa).
+	FactorRequired bool `json:"factorRequired,omitempty"`
 }
 
 // apiSession serves GET /api/v1/session.
@@ -42,11 +44,11 @@ func (s *Server) apiSession(w http.ResponseWriter, r *http.Request) error {
 	if err := s.Sessions.Roll(r.Context(), w, v.Visit); err != nil {
 		return err
 	}
-	return s.tellSession(w, r, *v.account, *v.Session)
+	return s.tellSession(w, r, *v.account, *v.Session, s.callFrom(r).lacksFactor(*v.Session))
 }
 
-// tellSession answers with the session of an account.
-func (s *Server) tellSession(w http.ResponseWriter, r *http.Request, a identity.Account, sess session.Session) error {
+// tellSession answers with the session of an account; lacking is its FactorRequired.
+func (s *Server) tellSession(w http.ResponseWriter, r *http.Request, a identity.Account, sess session.Session, lacking bool) error {
 	_, user, err := s.Users.JSON(r.Context(), a.ID)
 	if isNotFound(err) {
 		return errUnauthorized // it was deleted a moment ago
@@ -67,7 +69,7 @@ func (s *Server) tellSession(w http.ResponseWriter, r *http.Request, a identity.
 		return err
 	}
 	return writeJSON(w, sessionAnswer{User: user, sessionDetails: &sessionDetails{
-		Token: signed.Token, ExpiresIn: signed.ExpiresIn, AuthTime: sess.AuthTime.Unix(), Methods: sess.Methods, MultiFactor: sess.MultiFactor(),
+		Token: signed.Token, ExpiresIn: signed.ExpiresIn, AuthTime: sess.AuthTime.Unix(), Methods: sess.Methods, MultiFactor: sess.MultiFactor(), FactorRequired: lacking,
 	}})
 }
 

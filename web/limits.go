@@ -80,6 +80,11 @@ func (l limits) departure(ctx context.Context, address string) error {
 	return count(ctx, l.departures, session.Network(address))
 }
 
+// code counts a code or link that was sent to somebody and comes back, by address.
+func (l limits) code(r *http.Request) error {
+	return count(r.Context(), l.departures, "code "+session.Network(clientAddress(r)))
+}
+
 // limitRegistrations counts clients that are registered from an address, before anything
 // of the request is read.
 func (s *Server) limitRegistrations(next http.Handler) http.Handler {
