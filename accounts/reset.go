@@ -246,8 +246,7 @@ func (d *Desk) checkCurrent(ctx context.Context, c credential.Credential, ch Cha
 	if ch.Current == "" || len(ch.Current) > maxPassword {
 		return &InvalidError{FieldCurrent, "current_wrong"}
 	}
-	// Counted apart from sign-ins: whoever guesses there must not keep the owner from this.
-	name := "change:" + c.ID
+	name := GuessedAt(c.ID)
 	need, err := d.o.Backoff.Ask(ctx, name, ch.Network, true)
 	if err != nil {
 		return err
@@ -332,7 +331,7 @@ func (d *Desk) Unlock(ctx context.Context, key string) (credential.Pending, erro
 	}
 	// Any address of the account may be what is typed at the next sign-in.
 	for _, e := range slices.Clone(c.Emails) {
-		if err := d.o.Backoff.Unlock(ctx, credential.Fold(e.Address), u.Network); err != nil {
+		if err := d.o.Backoff.Unlock(ctx, GuessedBy(e.Address), u.Network); err != nil {
 			return p, err
 		}
 	}

@@ -29,7 +29,7 @@ func (d *Desk) CheckPassword(ctx context.Context, a Attempt) (Proof, error) {
 	if len(a.Email) > 512 || len(a.Password) > maxPassword || a.Email == "" || a.Password == "" {
 		return Proof{}, ErrRefused // the same for everybody
 	}
-	name := credential.Fold(a.Email)
+	name := GuessedBy(a.Email)
 	c, err := d.byEmail(ctx, a.Email)
 	if err != nil {
 		return Proof{}, err
@@ -76,6 +76,19 @@ func (d *Desk) CheckPassword(ctx context.Context, a Attempt) (Proof, error) {
 	profile, err := profile(p.ID, c, owner, "")
 	return Proof{Profile: profile, Methods: []string{"pwd"}, Credential: c}, err
 }
+
+// GuessedBy is the name under which failures at an address are counted (package backoff), in
+// whichever spelling; empty for none.
+func GuessedBy(email string) string {
+	if email == "" {
+		return ""
+	}
+	return "local:" + credential.Fold(email)
+}
+
+// GuessedAt is the same for the present password of who is signed in: whoever guesses
+// at sign-ins does not keep the owner from changing it.
+func GuessedAt(credential string) string { return "change:" + credential }
 
 // typed is a password in the form in which it is compared with a hash. Those of bcrypt come
 // from other servers, which have hashed it as it was.

@@ -19,6 +19,10 @@ type SignInPage struct {
 	Error *FieldError
 	// Linking means that somebody is signed in and adds this identity to the account.
 	Linking bool
+	// Challenge is asked for after failures; nil if it is not.
+	Challenge *Challenge
+	// Passkey asks for one, where people can sign in with it.
+	Passkey PasskeyForm
 	// SignUp, Reset and Unlock lead on; empty where there is nothing.
 	SignUp, Reset, Unlock string
 }
@@ -37,8 +41,9 @@ type SignUpPage struct {
 	// Domains are those that addresses have to be in; any if there are none.
 	Domains []string
 	// Least is how many characters a password has.
-	Least  int
-	Errors []*FieldError
+	Least     int
+	Errors    []*FieldError
+	Challenge *Challenge
 	// Closed: nobody can sign up here; Invitations: but who was invited.
 	Closed, Invitations bool
 }
@@ -99,6 +104,8 @@ type AskMailPage struct {
 	Action  string
 	Back    string
 	Error   *FieldError
+	// Challenge is nil once it is Sent.
+	Challenge *Challenge
 	// Sent: a mail is on its way, if there is such an account.
 	Sent bool
 }
@@ -116,6 +123,8 @@ type PasswordPage struct {
 	Least   int
 	Errors  []*FieldError
 	Cancel  string
+	// Challenge is asked for after failures; nil if it is not.
+	Challenge *Challenge
 	// NoEmail: there is no address yet that the password could be typed beside; Emails leads there.
 	NoEmail bool
 	Emails  string

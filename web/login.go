@@ -230,7 +230,14 @@ func (s *Server) loginPage(layout templates.Layout, d destination) templates.Log
 	}
 	query := d.query()
 	for _, p := range s.Providers.All() {
-		page.Providers = append(page.Providers, s.provider(p.ID, query))
+		view := s.provider(p.ID, query)
+		if p.Account == nil || p.Account.Password {
+			page.Providers = append(page.Providers, view)
+		}
+		if s.passkeysAt(p) {
+			view.Strategy = "passkey" // the same page, under the name that people look for
+			page.Providers = append(page.Providers, view)
+		}
 	}
 	if host := hostOf(d.redirect); host != s.Config.BaseURL.Host && d.request == nil {
 		page.RedirectHost = host
@@ -274,8 +281,11 @@ func (s *Server) credentials(w http.ResponseWriter, r *http.Request) error {
 	if v.Visit, err = s.Sessions.Welcome(r.Context(), w, v.Visit); err != nil {
 		return err
 	}
-	if p.Website != nil {
+	switch {
+	case p.Website != nil:
 		return s.explain(w, r, p, v, d)
+	case p.Account != nil:
+		return s.localPage(w, r, p, v, d)
 	}
 	left := s.takeFlash(w, r)
 	page := templates.CredentialsPage{
@@ -330,6 +340,9 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request) error {
 	p, _, d, err := s.wanted(r)
 	if err != nil {
 		return err
+	}
+	if p.Account != nil && p.Account.Password {
+		return s.localSignIn(w, r, p, d)
 	}
 	if p.Checker == nil {
 		w.Header().Set("Allow", "GET, HEAD")

@@ -318,6 +318,7 @@ func (s *Server) routes() chi.Router {
 	s.mountEventStream(r)
 	s.mountLogin(r)
 	s.mountChallenge(r)
+	s.mountAccounts(r)
 	s.mountFederation(r)
 	s.mountOAuth(r)
 	s.mountDevice(r)
