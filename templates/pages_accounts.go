@@ -21,8 +21,8 @@ type SignInPage struct {
 	Linking bool
 	// Challenge is asked for after failures; nil if it is not.
 	Challenge *Challenge
-	// Passkey asks for one, where people can sign in with it.
-	Passkey PasskeyForm
+	// Passkey asks for one; nil where nobody can sign in with it.
+	Passkey *PasskeyForm
 	// SignUp, Reset and Unlock lead on; empty where there is nothing.
 	SignUp, Reset, Unlock string
 }

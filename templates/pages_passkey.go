@@ -4,7 +4,7 @@ import "time"
 
 // PasskeyForm asks for a passkey; static/passkey.js does what it says.
 type PasskeyForm struct {
-	// For is "sign-in", "factor", "add" or "sign-up"; empty: there is no form.
+	// For is "sign-in", "factor", "add" or "sign-up".
 	For string
 	// Begin is where the script has the question to the authenticator from, Action where the
 	// form is posted to with the answer.
@@ -44,17 +44,17 @@ type Passkey struct {
 // PasskeyAddPage adds a passkey.
 type PasskeyAddPage struct {
 	Layout
-	Form   PasskeyForm
+	Form   *PasskeyForm
 	Cancel string
 }
 
-// PasskeySignUpPage asks somebody new for a name, and with a Form for their passkey.
+// PasskeySignUpPage asks somebody new for a name, and for their passkey once there is a Form.
 type PasskeySignUpPage struct {
 	Layout
 	Application string
 	Action      string
 	Name        string
 	Error       *FieldError
-	Form        PasskeyForm
+	Form        *PasskeyForm
 	Back        string
 }

@@ -207,9 +207,8 @@ func (s *Server) factorPage(w http.ResponseWriter, r *http.Request) error {
 		page.TrustDays = int(a.local.Account.TrustFor / (24 * time.Hour))
 	}
 	if way == credential.FactorPasskey {
-		passkey := s.passkeyFactor(a, page.TrustDays)
-		passkey.Error = left.Field
-		page.Passkey = &passkey
+		page.Passkey = s.passkeyFactor(a, page.TrustDays)
+		page.Passkey.Error = left.Field
 	}
 	page.Cancel = s.path("security")
 	if a.step != "" {

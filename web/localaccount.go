@@ -44,6 +44,15 @@ func (s *Server) localPage(w http.ResponseWriter, r *http.Request, p *providers.
 	if page.Linking {
 		page.Back = s.path("account")
 	}
+	if !page.Linking {
+		page.Passkey = s.passkeyForm(p, d)
+	}
+	if page.Passkey != nil {
+		page.Passkey.Now = r.URL.Query().Has("passkey") && page.Error == nil
+		if !page.Password {
+			page.Passkey.Error = page.Error
+		}
+	}
 	if p.Account.Password {
 		page.Reset = d.addTo(s.path("reset"))
 		if page.Error != nil && page.Error.Message.ID == "attempts_wait" {

@@ -48,13 +48,13 @@ func (s *Server) passkeysAt(p *providers.Provider) bool {
 
 var errNoPasskeys = &Error{Status: http.StatusNotFound, Code: "not_found", Message: "There are no passkeys here."}
 
-// passkeyForm is the button for passkeys on the page of a provider; it shows nothing if there
+// passkeyForm is the button for passkeys on the page of a provider; nil if there
 // are none.
-func (s *Server) passkeyForm(p *providers.Provider, d destination) templates.PasskeyForm {
+func (s *Server) passkeyForm(p *providers.Provider, d destination) *templates.PasskeyForm {
 	if !s.passkeysAt(p) {
-		return templates.PasskeyForm{}
+		return nil
 	}
-	return templates.PasskeyForm{
+	return &templates.PasskeyForm{
 		For: "sign-in", Begin: s.path("login/" + p.ID + "/passkey/begin"), Action: d.addTo(s.path("login/" + p.ID + "/passkey")), Autofill: true,
 	}
 }

@@ -21,7 +21,7 @@ func (s *Server) mountPasskeyFactor(r chi.Router) {
 }
 
 // passkeyFactor is the form for a passkey as second factor.
-func (s *Server) passkeyFactor(a factorAsk, trustDays int) templates.PasskeyForm {
+func (s *Server) passkeyFactor(a factorAsk, trustDays int) *templates.PasskeyForm {
 	query := a.d.values()
 	if a.step != "" {
 		query.Set("step", a.step)
@@ -30,7 +30,7 @@ func (s *Server) passkeyFactor(a factorAsk, trustDays int) templates.PasskeyForm
 	if a.step != "" {
 		begin.Set("step", a.step)
 	}
-	return templates.PasskeyForm{
+	return &templates.PasskeyForm{
 		For: "factor", Begin: s.path("factor/passkey/begin?" + begin.Encode()), Action: s.path("factor/passkey?" + query.Encode()), TrustDays: trustDays,
 	}
 }

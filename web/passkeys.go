@@ -75,7 +75,7 @@ func (s *Server) passkeyAddPage(w http.ResponseWriter, r *http.Request, v visito
 		return err
 	}
 	left := s.takeFlash(w, r)
-	page := templates.PasskeyAddPage{Layout: s.layout(w, r, v), Cancel: d.addTo(s.path("security/passkeys")), Form: templates.PasskeyForm{
+	page := templates.PasskeyAddPage{Layout: s.layout(w, r, v), Cancel: d.addTo(s.path("security/passkeys")), Form: &templates.PasskeyForm{
 		For: "add", Begin: s.path("security/passkeys/add/begin"), Action: d.addTo(s.path("security/passkeys/add")), Error: left.Field, Name: left.Input,
 	}}
 	page.Messages = left.Messages

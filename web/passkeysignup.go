@@ -75,7 +75,7 @@ func (s *Server) passkeySignUpPage(w http.ResponseWriter, r *http.Request) error
 	sealed := r.URL.Query().Get("signup")
 	if signer, ok := s.openSignUp(sealed, v); ok {
 		page.Name = signer.Name
-		page.Form = templates.PasskeyForm{
+		page.Form = &templates.PasskeyForm{
 			For: "sign-up", Error: left.Field,
 			Begin: s.path("signup/passkey/begin?" + url.Values{"signup": {sealed}}.Encode()), Action: s.withSignUp(d, "signup/passkey/finish", sealed),
 		}
