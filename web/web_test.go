@@ -293,7 +293,7 @@ func (s *server) start() {
 		PrivateKeyPath: s.cfg.JWTPrivateKeyPath, PublicKeyPath: s.cfg.JWTPublicKeyPath,
 		Algorithm: s.cfg.JWTAlgorithm, ExpiresIn: s.cfg.JWTExpiresIn, Now: now,
 		Encrypts: func() bool { _, ok := s.providers.Local(); return ok },
-		Sealer: keySealer, Life: s.cfg.AccessTokenLife, PublishFor: s.cfg.KeyPublishFor, RotateEvery: s.cfg.KeyRotateEvery, Log: log,
+		Sealer:   keySealer, Life: s.cfg.AccessTokenLife, PublishFor: s.cfg.KeyPublishFor, RotateEvery: s.cfg.KeyRotateEvery, Log: log,
 	})
 	if err != nil {
 		s.t.Fatal(err)
