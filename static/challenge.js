@@ -142,6 +142,7 @@ for (const part of document.querySelectorAll("[data-challenge]")) {
       const mine = id.value;
       say("working");
       const numbers = await solve(puzzle, () => id.value !== mine);
+      await breathe(); // a form cannot be sent while it says that it is
       if (id.value !== mine) return false;
       answer.value = numbers;
       say("done");
@@ -150,9 +151,11 @@ for (const part of document.querySelectorAll("[data-challenge]")) {
     return work;
   };
 
+  const old = () => performance.now() > expires - margin;
+
   // ready is begin for a challenge that may be too old by now.
   const ready = async () => {
-    if (performance.now() > expires - margin) await fetchOne("work");
+    if (old()) await fetchOne("work");
     return begin();
   };
 
@@ -167,20 +170,20 @@ for (const part of document.querySelectorAll("[data-challenge]")) {
 
   // Before any other listener: the form is not sent, and not marked as sent, until there
   // is an answer.
-  let sending = false;
+  let waiting = false;
   addEventListener("submit", async (event) => {
-    if (event.target !== form || kind.value !== "work" || sending) return;
+    if (event.target !== form || kind.value !== "work" || answer.value && !old()) return;
     event.preventDefault();
     event.stopPropagation();
+    if (waiting) return;
+    waiting = true;
     try {
-      if (!await ready()) return;
-      sending = true;
-      form.requestSubmit(event.submitter);
+      if (await ready()) form.requestSubmit(event.submitter);
     } catch (error) {
       console.warn(error);
       say("failed");
     } finally {
-      sending = false;
+      waiting = false;
     }
   }, { capture: true });
 

@@ -210,10 +210,11 @@ func (s *Server) mayTry(r *http.Request, account string, known bool, purpose str
 }
 
 // askedFor is the challenge that the form for an account has to have; nil: none. What was
-// wrong with the answer to the one before stands beside it.
+// wrong with the answer to the one before stands beside it. Who comes by a link for another
+// kind has typed no name that would tell; there is one then in any case.
 func (s *Server) askedFor(r *http.Request, account string, known bool, purpose string, before *templates.FieldError) (*templates.Challenge, error) {
 	need, err := s.backoff.Ask(r.Context(), account, session.Network(clientAddress(r)), known)
-	if err != nil || !need.Challenge {
+	if err != nil || !need.Challenge && challengeKinds[r.URL.Query().Get("challenge")] == "" {
 		return nil, err
 	}
 	c, err := s.newChallenge(r, purpose)
