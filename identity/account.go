@@ -73,6 +73,9 @@ type Account struct {
 
 	// Disabled: an operator has shut the account; nothing of it is lost.
 	Disabled bool `json:"disabled,omitempty"`
+	// Roles are what the person may do here beside their own account (roles.go). A merge gives
+	// the survivor none of the other's, and an undo leaves the other with its own.
+	Roles []string `json:"roles,omitempty"`
 
 	// MergedInto is the id of the account that has absorbed this one; the document
 	// is then a tombstone that keeps what an undo needs.

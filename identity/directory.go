@@ -65,6 +65,7 @@ func (e *SharedError) Error() string {
 type Directory struct {
 	accounts *store.Collection[Account]
 	departed *store.Collection[departed]
+	rosters  *store.Collection[roster]
 	cache    *store.Cache[*kept]
 	baseURL  string
 	now      func() time.Time
@@ -115,6 +116,7 @@ func NewDirectory(engine store.Engine, o Options) *Directory {
 	return &Directory{
 		accounts: store.NewCollection(engine, Kind, index),
 		departed: store.NewCollection(engine, "departed user", func(departed) store.Index { return store.Index{} }),
+		rosters:  store.NewCollection(engine, "roster", func(roster) store.Index { return store.Index{} }),
 		cache:    store.NewCache[*kept](o.CacheSize, o.CacheAge, o.Now),
 		baseURL:  o.BaseURL,
 		now:      o.Now,
@@ -176,6 +178,10 @@ func index(a Account) store.Index {
 	for _, uri := range a.Merged {
 		ix.Keys = append(ix.Keys, keyMerged(uri))
 	}
+	for _, role := range a.Roles {
+		ix.Keys = append(ix.Keys, keyRole(role))
+	}
+	ix.Keys = append(ix.Keys, nameKeys(a.Name)...)
 	return ix
 }
 

@@ -311,7 +311,7 @@ func (d *Directory) Heal(ctx context.Context) (int, error) {
 			}
 		}
 	}
-	return healed, nil
+	return healed, d.nameAll(ctx)
 }
 
 // forgetAbsorbed drops what an account says of others that were merged into it
@@ -339,7 +339,7 @@ func (d *Directory) reduceTombstone(ctx context.Context, item store.Item[Account
 	if a.Name == "" || a.MergedAt == nil || d.now().Sub(*a.MergedAt) <= UndoPeriod+time.Hour {
 		return false, nil
 	}
-	a.Name, a.Absorbed, a.Claims, a.Notices = "", nil, nil, Notices{}
+	a.Name, a.Absorbed, a.Claims, a.Notices, a.Roles = "", nil, nil, Notices{}, nil
 	for provider, id := range a.Identities {
 		a.Identities[provider] = Identity{ID: id.ID}
 	}
