@@ -116,6 +116,11 @@ func (c Credential) Primary() string {
 	return ""
 }
 
+// HasEmail tells whether an address is among those of the credential, in whichever spelling.
+func (c Credential) HasEmail(address string) bool {
+	return slices.ContainsFunc(c.Emails, func(e Email) bool { return Fold(e.Address) == Fold(address) })
+}
+
 // SignsIn tells whether somebody can sign in with it, without another provider.
 func (c Credential) SignsIn() bool {
 	passkey := slices.ContainsFunc(c.Passkeys, func(p Passkey) bool { return p.Cloned.IsZero() })

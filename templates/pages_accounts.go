@@ -25,6 +25,8 @@ type SignInPage struct {
 	Passkey *PasskeyForm
 	// SignUp, Reset and Unlock lead on; empty where there is nothing.
 	SignUp, Reset, Unlock string
+	// Phone leads to signing in with a code that is sent there; may be empty.
+	Phone string
 }
 
 // SignUpPage is filled in by who is new.

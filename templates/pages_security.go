@@ -121,3 +121,28 @@ type RecoveryPage struct {
 	// Next is where the person wanted to go.
 	Next string
 }
+
+// PhoneLoginPage signs in with a code that is sent to a phone. Whether a number is anybody's
+// it does not tell.
+type PhoneLoginPage struct {
+	Layout
+	Provider    Provider
+	Application string
+	Client      *Client
+	Action      string
+	Back        string
+	Number      string
+	Sent        bool
+	Error       *FieldError
+}
+
+// NotMePage asks who does not know a sign-in whether to end it.
+type NotMePage struct {
+	Layout
+	Action string
+	// Browser, Place and At are of the sign-in.
+	Browser, Place string
+	At             time.Time
+	// Done: it was ended, and there is no password to choose anew.
+	Done bool
+}

@@ -91,6 +91,8 @@ var pageFiles = map[reflect.Type]string{
 	reflect.TypeFor[AppPage]():           "app.html",
 	reflect.TypeFor[PhonePage]():         "phone.html",
 	reflect.TypeFor[RecoveryPage]():      "recovery.html",
+	reflect.TypeFor[PhoneLoginPage]():    "phonelogin.html",
+	reflect.TypeFor[NotMePage]():         "notme.html",
 	reflect.TypeFor[SignInPage]():        "signin.html",
 	reflect.TypeFor[SignUpPage]():        "signup.html",
 	reflect.TypeFor[CodePage]():          "code.html",

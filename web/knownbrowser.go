@@ -36,7 +36,12 @@ func (s *Server) bind(w http.ResponseWriter, r *http.Request, v session.Visit, a
 	if err != nil {
 		return session.Session{}, err
 	}
-	return s.Sessions.SignIn(r.Context(), w, v, s.loginOf(r, account.ID, from, d, p))
+	began, err := s.Sessions.SignIn(r.Context(), w, v, s.loginOf(r, account.ID, from, d, p))
+	// Who adds an identity has been signed in before.
+	if before := v.Session; err == nil && (from.newBrowser || from.newCountry) && (before == nil || before.UserID != account.ID) {
+		s.tellSignIn(r.Context(), account, began)
+	}
+	return began, err
 }
 
 // rememberBrowser notes, in the browser, that it signs in to an account, and tells what

@@ -63,6 +63,9 @@ func (s *Server) localPage(w http.ResponseWriter, r *http.Request, p *providers.
 			return err
 		}
 	}
+	if p.Account.PhoneSignIn && s.Notify.CanSMS() {
+		page.Phone = d.addTo(s.path("login/" + p.ID + "/phone"))
+	}
 	if p.Account.Registration == providers.RegistrationOpen && !page.Linking && !d.fresh {
 		page.SignUp = d.addTo(s.path("signup"))
 	}

@@ -146,20 +146,8 @@ func (s *Server) addPhone(w http.ResponseWriter, r *http.Request, v visitor) err
 	if err != nil {
 		return err
 	}
-	if err := s.claimPhone(r, v, local, c); err != nil {
-		return err
-	}
 	s.factorTold(r, v, "factor_added", "security_phone")
 	return s.factorAdded(w, r, v, c, d, methodsOf[credential.FactorSMS]...)
-}
-
-// claimPhone has the account say what the credential knows by now.
-func (s *Server) claimPhone(r *http.Request, v visitor, local *providers.Provider, c credential.Credential) error {
-	profile, err := s.localProfile(r.Context(), local, c, v.account.Name)
-	if err == nil {
-		_, err = s.Users.Link(r.Context(), v.account.ID, profile)
-	}
-	return err
 }
 
 // sendNumber sends a code to a number that somebody says is theirs.
@@ -216,23 +204,16 @@ func (s *Server) resendNumber(w http.ResponseWriter, r *http.Request, v visitor,
 
 // removePhone serves POST /security/phone/remove.
 func (s *Server) removePhone(w http.ResponseWriter, r *http.Request, v visitor) error {
-	local, ok := s.Providers.Local()
-	if !ok {
-		return errNoLocal
-	}
 	c, err := s.ownCredential(r, v)
 	if err != nil {
 		return err
 	}
-	c, err = s.Credentials.RemovePhone(r.Context(), c.ID, s.waysBeside(*v.account))
+	_, err = s.Credentials.RemovePhone(r.Context(), c.ID, s.waysBeside(*v.account))
 	if isNotFound(err) {
 		return redirect(w, s.path("security"))
 	}
 	if err != nil {
 		return s.errLastWay(w, err)
-	}
-	if err := s.claimPhone(r, v, local, c); err != nil {
-		return err
 	}
 	s.factorTold(r, v, "factor_removed", "security_phone")
 	return s.redirectNoting(w, s.path("security"), note("success", "security_removed", nil))

@@ -327,6 +327,8 @@ func (s *Server) routes() chi.Router {
 	s.mountMessages(r)
 	s.mountFactor(r)
 	s.mountSecurity(r)
+	s.mountNotMe(r)
+	s.mountPhoneLogin(r)
 	s.mountMerge(r)
 	s.mountPasskeys(r)
 	s.mountSessions(r)
