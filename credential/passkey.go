@@ -370,6 +370,7 @@ func (k *Passkeys) FinishSignUp(ctx context.Context, sealed, bond string, answer
 	if err != nil {
 		return Credential{}, err
 	}
+	p.Used = p.Added
 	return k.book.Create(ctx, func(c *Credential) {
 		c.ID, c.Passkeys = string(ceremony.Session.UserID), []Passkey{p} // as the authenticator knows it
 	})
