@@ -23,9 +23,11 @@ import (
 
 	"login-server/clock"
 	"login-server/config"
+	"login-server/credential"
 	"login-server/events"
 	"login-server/identity"
 	"login-server/internal/teststore"
+	"login-server/notify"
 	"login-server/providers"
 	"login-server/session"
 	"login-server/static"
@@ -78,13 +80,25 @@ func openAPIServer(t *testing.T, adjust ...func(*Deps)) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	credentials, err := credential.NewBook(credential.Options{Store: engine, Clock: clock.System{}, NewID: uuid.NewString, Secrets: cfg.SessionSecrets})
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages, err := token.NewSealer(cfg.SessionSecrets, notify.Purpose)
+	if err != nil {
+		t.Fatal(err)
+	}
+	queue, err := notify.New(notify.Options{Store: engine, Sealer: messages, Clock: clock.System{}, Log: slog.New(slog.DiscardHandler), Dev: true})
+	if err != nil {
+		t.Fatal(err)
+	}
 	files := static.New(static.Options{})
 	pages, err := templates.New(templates.Options{Asset: files.Asset})
 	if err != nil {
 		t.Fatal(err)
 	}
 	deps := Deps{
-		Config: cfg, Store: store.NewGuard(engine, store.GuardOptions{}), Providers: set, Tokens: tokens, Tickets: tickets, Bus: &events.LocalBus{},
+		Config: cfg, Store: store.NewGuard(engine, store.GuardOptions{}), Providers: set, Credentials: credentials, Notify: queue, Tokens: tokens, Tickets: tickets, Bus: &events.LocalBus{},
 		Users: identity.NewDirectory(engine, identity.Options{BaseURL: cfg.BaseURL.String(), Now: now, NewID: uuid.NewString, CacheSize: 100, CacheAge: time.Second}),
 		Sessions: session.NewManager(engine, session.Options{
 			Cookie:   session.CookieOptions{Keys: [][]byte{token.DeriveKey(cfg.SessionSecrets[0], "session cookie")}, State: true},
