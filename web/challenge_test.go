@@ -274,11 +274,9 @@ func TestWaiting(t *testing.T) {
 		if strings.Contains(page.body, "challenge_id") {
 			t.Fatal("who has typed no name is asked")
 		}
-		fields := []string{}
 		if page = b.guess("alpha", "ada", "nope"); strings.Contains(page.body, "one more check") {
 			c := page.challenge()
-			fields = c.fields(c.work(t))
-			page = b.guess("alpha", "ada", "nope", fields...)
+			page = b.guess("alpha", "ada", "nope", c.fields(c.work(t))...)
 		}
 		page.want(200, refusedText)
 	}

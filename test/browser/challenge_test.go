@@ -31,7 +31,6 @@ func TestChallengeByItself(t *testing.T) {
 	s := start(t, options{})
 	b := newTab(t, person{script: true})
 	b.failThrice(s)
-	b.says(".challenge-state", "Your browser will check that you are not a robot.")
 	b.fill("#password", adaPassword)
 	b.UntilTrue(`document.querySelector("[data-state=done]").getClientRects().length`)
 	took := testbrowser.Get[int](b, `document.querySelector("[name=challenge_answer]").value.split(",").length`)
