@@ -127,14 +127,13 @@ func answerJSON(w http.ResponseWriter, status int, value any) error {
 	return nil
 }
 
-// passCall is what everybody has to pass who has a mail sent, or asks for an address: limits
-// by network and address, and a challenge.
-func (s *Server) passCall(r *http.Request, purpose, email string, answer challengeAnswer) error {
-	p, ok := s.Providers.Local()
-	if !ok {
+// passCall is what everybody has to pass who has a mail sent, or asks for an address: a limit
+// by network, and a challenge.
+func (s *Server) passCall(r *http.Request, purpose string, answer challengeAnswer) error {
+	if _, ok := s.Providers.Local(); !ok {
 		return errNoLocal
 	}
-	if err := s.limits.credentials(r.Context(), clientAddress(r), p.ID+" "+purpose, email); err != nil {
+	if err := s.limitMails(r, ""); err != nil {
 		return err
 	}
 	return s.spendChallenge(r.Context(), purpose, answer)
@@ -150,7 +149,7 @@ type signUpFields struct {
 
 // apiSignUp serves POST /api/v1/accounts.
 func (s *Server) apiSignUp(w http.ResponseWriter, r *http.Request, fields signUpFields) error {
-	if err := s.passCall(r, "signup", fields.Email, fields.Challenge); err != nil {
+	if err := s.passCall(r, "signup", fields.Challenge); err != nil {
 		return err
 	}
 	issued, err := s.desk.SignUp(r.Context(), accounts.SignUp{
@@ -227,7 +226,7 @@ type resetFields struct {
 
 // apiReset serves POST /api/v1/accounts/reset.
 func (s *Server) apiReset(w http.ResponseWriter, r *http.Request, fields resetFields) error {
-	if err := s.passCall(r, "reset", fields.Email, fields.Challenge); err != nil {
+	if err := s.passCall(r, "reset", fields.Challenge); err != nil {
 		return err
 	}
 	issued, err := s.desk.AskReset(r.Context(), accounts.Ask{Email: fields.Email, Language: s.language(r, "")})
@@ -339,7 +338,7 @@ func (s *Server) apiExists(w http.ResponseWriter, r *http.Request, fields exists
 	if !ok || !p.Account.RevealAccounts {
 		return errNotFound
 	}
-	if err := s.passCall(r, "exists", fields.Email, fields.Challenge); err != nil {
+	if err := s.passCall(r, "exists", fields.Challenge); err != nil {
 		return err
 	}
 	address, err := accounts.ParseAddress(fields.Email)

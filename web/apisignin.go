@@ -32,7 +32,7 @@ func (s *Server) apiSignIn(w http.ResponseWriter, r *http.Request, fields signIn
 	if !ok {
 		return errNoLocal
 	}
-	if err := s.limits.credentials(r.Context(), clientAddress(r), p.ID, fields.Email); err != nil {
+	if err := s.limits.here(r.Context(), clientAddress(r)); err != nil {
 		return err
 	}
 	challenged, err := s.challengedCall(r, "login", fields.Challenge)

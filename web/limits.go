@@ -24,7 +24,8 @@ import (
 )
 
 // limits are the rate limits of attempts to sign in: with credentials by address, and
-// by account name at a provider, from wherever it is tried; on a provider's pages by address.
+// by account name at a provider that is elsewhere, from wherever it is tried; on a provider's
+// pages by address.
 // Clients that register themselves are counted by address, too.
 //
 // They count in the time of the machine, or of Redis: the limiter has no clock of its own.
@@ -73,6 +74,13 @@ func (l limits) credentials(ctx context.Context, address, provider, username str
 		return err
 	}
 	return count(ctx, l.account, hex.EncodeToString(mac.Sum(nil)[:16]))
+}
+
+// here counts an attempt at an account that lives here, by address alone. What is tried
+// at one account from many addresses is for package backoff: a limit by its name would let
+// anybody keep the owner out.
+func (l limits) here(ctx context.Context, address string) error {
+	return count(ctx, l.address, session.Network(address))
 }
 
 // departure counts a login that sets out to a provider's pages, or refuses it.

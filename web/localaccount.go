@@ -100,7 +100,7 @@ func (s *Server) localSignIn(w http.ResponseWriter, r *http.Request, p *provider
 	case fields["password"] == "":
 		return again(fieldError("password", "password_missing", nil))
 	}
-	if err := s.limits.credentials(r.Context(), clientAddress(r), p.ID, fields["username"]); err != nil {
+	if err := s.limits.here(r.Context(), clientAddress(r)); err != nil {
 		return linked(err, d.addTo(s.path("login/"+p.ID)))
 	}
 	challenged, wrong, err := s.challengedForm(r, "login", fields)
