@@ -55,6 +55,8 @@ type PasskeySignUpPage struct {
 	Action      string
 	Name        string
 	Error       *FieldError
-	Form        *PasskeyForm
-	Back        string
+	// Challenge stands beside the name.
+	Challenge *Challenge
+	Form      *PasskeyForm
+	Back      string
 }

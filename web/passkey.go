@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"errors"
+	"math"
 	"net/http"
 
 	"github.com/go-chi/chi/v5"
@@ -107,14 +108,28 @@ func (s *Server) passkeySignIn(w http.ResponseWriter, r *http.Request) error {
 		}
 		return err
 	}
+	// Who has presented many that were refused, in this network, waits.
+	wrong, err := s.passkeyWait(r)
+	if err != nil {
+		return err
+	}
+	if wrong != nil {
+		return s.redirectNoting(w, page, flash{Field: wrong})
+	}
 	a, err := s.passkeys.FinishSignIn(r.Context(), fields["ceremony"], visitBond(v), []byte(fields["answer"]))
 	if message, ok := passkeyProblem(err); ok {
 		s.metrics.login(p.ID, providers.ErrRefused)
 		s.passkeyRefused(w, r, p, d, a, err)
+		if err := s.passkeyFailed(r, a, err); err != nil {
+			return err
+		}
 		return s.redirectNoting(w, page, beside(message, nil))
 	}
 	s.metrics.login(p.ID, err)
 	if err != nil {
+		return err
+	}
+	if err := s.tried(r, "passkey\x00"+a.Credential.ID, nil); err != nil {
 		return err
 	}
 	profile, err := s.localProfile(r.Context(), p, a.Credential, "")
@@ -184,6 +199,24 @@ func (s *Server) passkeyRefused(w http.ResponseWriter, r *http.Request, p *provi
 	}
 	tried := proof{identity.Profile{Provider: p.ID, ID: a.Credential.ID}, passkeyMethods(a)[:1]}
 	s.noteRefusal(w, r, owner, d, tried, session.ResultRefused, reason)
+}
+
+// passkeyWait is what to say to who has to wait before a passkey is looked at; nil: nothing.
+func (s *Server) passkeyWait(r *http.Request) (*templates.FieldError, error) {
+	need, err := s.backoff.Ask(r.Context(), "", session.Network(clientAddress(r)), false)
+	if err != nil || need.Wait <= 0 {
+		return nil, err
+	}
+	return fieldError("", "attempts_wait", map[string]any{"Minutes": int(math.Ceil(need.Wait.Minutes()))}), nil
+}
+
+// passkeyFailed counts a passkey that was refused: for the network, and against its owner if it
+// has one. What only took too long is none.
+func (s *Server) passkeyFailed(r *http.Request, a credential.Assertion, cause error) error {
+	if errors.Is(cause, credential.ErrCeremony) {
+		return nil
+	}
+	return s.tried(r, "passkey\x00"+a.Credential.ID, providers.ErrRefused)
 }
 
 // passkey counts an answer of an authenticator by address, or refuses it with the time to

@@ -44,11 +44,18 @@ func (b *browser) question(path string) (asked, string) {
 func (b *browser) signUp(a *authenticator, name string) {
 	b.server.t.Helper()
 	b.open("signup/passkey").want(200, "Create an account with a passkey")
-	step := b.submit("signup/passkey", "name", name).want(302).location()
-	b.open(step).want(200, name, "Create passkey")
-	sealed := step[strings.Index(step, "?"):]
+	sealed := b.named(name)
+	b.open("signup/passkey"+sealed).want(200, name, "Create passkey")
 	q, ceremony := b.question("signup/passkey/begin" + sealed)
 	b.submit("signup/passkey/finish"+sealed, "ceremony", ceremony, "answer", a.create(q)).leadsTo("/security/passkeys")
+}
+
+// named says how somebody wants to be called who signs up, and returns the query that goes on.
+func (b *browser) named(name string) string {
+	b.server.t.Helper()
+	c := b.solved("signup-passkey")
+	step := b.submit("signup/passkey", "name", name, "challenge_id", c["id"].(string), "challenge_kind", "work", "challenge_answer", c["answer"].(string)).want(302).location()
+	return strings.TrimPrefix(step, "/signup/passkey")
 }
 
 // passkeyLogin signs in with a passkey; query is where that leads to.
@@ -97,9 +104,8 @@ func TestPasskeyAlone(t *testing.T) {
 	if q.RPID != "localhost" || q.UserVerification != "required" || len(q.Allow) != 0 {
 		t.Errorf("the question of a sign-in: %+v", q)
 	}
+	sealed := b.named("Ada")
 	before := len(s.store.everWritten())
-	step := b.submit("signup/passkey", "name", "Ada").want(302).location()
-	sealed := step[strings.Index(step, "?"):]
 	q, _ = b.question("signup/passkey/begin" + sealed)
 	if q.RP.ID != "localhost" || q.Selection.ResidentKey != "required" || q.Selection.UserVerification != "required" || q.Attestation != "none" && q.Attestation != "" || q.User.Name != "Ada" {
 		t.Errorf("the question of a sign-up: %+v", q)
@@ -176,8 +182,7 @@ func TestNoPasskeysAtAddress(t *testing.T) {
 func TestPasskeySignUpIsGoodOnce(t *testing.T) {
 	s := newServer(t, withAccounts(`{}`))
 	b := s.browser()
-	step := b.submit("signup/passkey", "name", "Ada").want(302).location()
-	sealed := step[strings.Index(step, "?"):]
+	sealed := b.named("Ada")
 	// One sign-up, several ceremonies and authenticators: there will be one account.
 	var forms [][]string
 	for range 4 {
@@ -196,11 +201,11 @@ func TestPasskeySignUpIsGoodOnce(t *testing.T) {
 		t.Errorf("%d accounts and %d credentials, want 1 each", users, credentials)
 	}
 	s.clock.Advance(16 * time.Minute)
-	s.browser().open(step).want(200, "That took too long")
+	s.browser().open("signup/passkey"+sealed).want(200, "That took too long")
 	for _, name := range []string{"", "  ", strings.Repeat("x", 201), "a\u0007b"} {
-		again := s.browser().submit("signup/passkey", "name", name).leadsTo("/signup/passkey")
-		_ = again
+		s.browser().submit("signup/passkey", "name", name).want(422, `id="name-error"`)
 	}
+	s.browser().submit("signup/passkey", "name", "Ada").want(422, `value="Ada"`, "challenge_id")
 }
 
 // together calls f for 0 to n-1 at the same moment.

@@ -63,13 +63,20 @@ func (s *Server) passkeySignUpPage(w http.ResponseWriter, r *http.Request) error
 	if err != nil {
 		return unlessAnswered(err)
 	}
+	return s.showPasskeySignUp(w, r, v, d, http.StatusOK, nil, nil)
+}
+
+// showPasskeySignUp answers with the page; fields were sent before, and something is wrong with
+// one of them.
+func (s *Server) showPasskeySignUp(w http.ResponseWriter, r *http.Request, v visitor, d destination, status int, fields map[string]string, wrong *templates.FieldError) error {
+	var err error
 	if v.Visit, err = s.Sessions.Welcome(r.Context(), w, v.Visit); err != nil {
 		return err
 	}
 	left := s.takeFlash(w, r)
 	page := templates.PasskeySignUpPage{
 		Layout: s.layout(w, r, v), Application: d.application, Action: d.addTo(s.path("signup/passkey")), Back: d.addTo(s.path("login")),
-		Name: left.Input, Error: left.Field,
+		Name: truncate(fields["name"], 1024), Error: wrong,
 	}
 	page.Path, page.Messages = d.addTo("signup/passkey"), left.Messages
 	sealed := r.URL.Query().Get("signup")
@@ -79,12 +86,21 @@ func (s *Server) passkeySignUpPage(w http.ResponseWriter, r *http.Request) error
 			For: "sign-up", Error: left.Field,
 			Begin: s.path("signup/passkey/begin?" + url.Values{"signup": {sealed}}.Encode()), Action: s.withSignUp(d, "signup/passkey/finish", sealed),
 		}
-	} else if sealed != "" {
+		s.render(w, status, page.Nonce, page)
+		return nil
+	}
+	if sealed != "" {
 		page.Messages = append(page.Messages, templates.Message{Kind: "info", ID: "passkey_signup_expired"})
 	}
-	s.render(w, http.StatusOK, page.Nonce, page)
+	if page.Challenge, err = s.challengeFor(r, passkeyChallenge, fields, wrong); err != nil {
+		return err
+	}
+	s.render(w, status, page.Nonce, page)
 	return nil
 }
+
+// passkeyChallenge is the purpose of challenges on the way to an account with a passkey alone.
+const passkeyChallenge = "signup-passkey"
 
 // withSignUp is the address of a page below Base that goes on with a sign-up.
 func (s *Server) withSignUp(d destination, page, sealed string) string {
@@ -111,19 +127,21 @@ func (s *Server) passkeySignUpName(w http.ResponseWriter, r *http.Request) error
 	if err != nil {
 		return err
 	}
-	if v.Visit, err = s.Sessions.Welcome(r.Context(), w, v.Visit); err != nil {
-		return err
-	}
-	again := func(field, message string) error {
-		f := fieldFlash(field, message, nil)
-		f.Input = fields["name"]
-		return s.redirectNoting(w, d.addTo(s.path("signup/passkey")), f)
+	again := func(wrong *templates.FieldError) error {
+		return s.showPasskeySignUp(w, r, v, d, http.StatusUnprocessableEntity, fields, wrong)
 	}
 	name, err := identity.CheckName(fields["name"])
 	if err != nil {
-		return again("name", nameMessage(err))
+		return again(fieldError("name", nameMessage(err), nil))
 	}
-	if err := s.limits.passkey(r.Context(), clientAddress(r)); err != nil {
+	wrong, err := s.passChallenge(r.Context(), passkeyChallenge, fields)
+	if err != nil {
+		return err
+	}
+	if wrong != nil {
+		return again(wrong)
+	}
+	if v.Visit, err = s.Sessions.Welcome(r.Context(), w, v.Visit); err != nil {
 		return err
 	}
 	sealed, err := s.sealer.Seal(passkeySigner{Name: name, Browser: v.Handle, Once: session.NewHandle(), Expires: s.Clock.Now().Add(signUpLife).Unix()})
