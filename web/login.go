@@ -236,6 +236,7 @@ func (s *Server) loginPage(layout templates.Layout, d destination) templates.Log
 		}
 		if s.passkeysAt(p) {
 			view.Strategy = "passkey" // the same page, under the name that people look for
+			view.LoginURL = s.path("login/" + p.ID + "?" + strings.TrimPrefix(query+"&passkey=1", "&")) // which asks at once
 			page.Providers = append(page.Providers, view)
 		}
 	}
