@@ -15,11 +15,17 @@ const MethodMFA = "mfa"
 func (s Session) MultiFactor() bool { return slices.Contains(s.Methods, MethodMFA) }
 
 // proved notes how somebody has proved who they are.
-func (s *Session) proved(methods []string, now time.Time) {
-	s.Methods, s.Elevated = methods, time.Time{}
+func (s *Session) proved(l Login, now time.Time) {
+	s.Methods, s.AuthTime, s.Elevated = l.Methods, now, time.Time{}
 	s.SignIn = base64.RawURLEncoding.EncodeToString(random(9))
+	if !l.AuthTime.IsZero() {
+		s.AuthTime = l.AuthTime
+	}
 	if s.MultiFactor() {
 		s.Elevated = now
+		if !l.Elevated.IsZero() {
+			s.Elevated = l.Elevated
+		}
 	}
 }
 

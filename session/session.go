@@ -212,6 +212,9 @@ type Login struct {
 	// Country, City, Device and Methods are those of Session.
 	Country, City, Device string
 	Methods               []string
+	// AuthTime and Elevated are those of a session that goes on, for who adds to it and proves
+	// nothing new of who has been signed in; zero: now.
+	AuthTime, Elevated time.Time
 }
 
 // begin stores the session of a login under a handle if that is free, with a new
@@ -219,12 +222,12 @@ type Login struct {
 func (m *Manager) begin(ctx context.Context, handle, entry string, l Login) (Session, []byte, error) {
 	now, secret := m.now(), random(secretSize)
 	s := Session{
-		Handle: handle, Secret: hash(secret), UserID: l.UserID, Provider: l.Provider, AuthTime: now,
+		Handle: handle, Secret: hash(secret), UserID: l.UserID, Provider: l.Provider,
 		Application: l.Application, Address: l.Address, UserAgent: l.UserAgent,
 		Country: l.Country, City: l.City, Device: l.Device,
 		Created: now, LastSeen: now, Expires: now.Add(m.lifetime),
 	}
-	s.proved(l.Methods, now)
+	s.proved(l, now)
 	_, err := m.sessions.Insert(ctx, s.Handle, s)
 	if errors.Is(err, store.ErrExists) {
 		// Somebody has signed in with a copy of the same anonymous cookie: that
@@ -251,10 +254,10 @@ func (m *Manager) renew(ctx context.Context, v Visit, l Login) (Session, []byte,
 			return ErrNotFound
 		}
 		now := m.now()
-		s.Secret, s.UserID, s.Provider, s.AuthTime = hash(secret), l.UserID, l.Provider, now
+		s.Secret, s.UserID, s.Provider = hash(secret), l.UserID, l.Provider
 		s.Address, s.UserAgent = l.Address, l.UserAgent
 		s.Country, s.City, s.Device = l.Country, l.City, l.Device
-		s.proved(l.Methods, now)
+		s.proved(l, now)
 		if l.Application != "" {
 			s.Application = l.Application
 		}

@@ -276,7 +276,7 @@ func TestRecoveryCode(t *testing.T) {
 		s.clock.Advance(time.Minute)
 		other := s.browser()
 		at := other.toFactor("login/alpha", "ada")
-		other.open(at + "&way=recovery").want(200, "Recovery code")
+		other.open(at+"&way=recovery").want(200, "Recovery code")
 		other.submit(at+"&way=recovery", "code", strings.ToUpper(codes[n])).leadsTo("/account")
 		other.open("account").want(200)
 	}
@@ -575,5 +575,25 @@ func TestSMSPumping(t *testing.T) {
 	}
 	if !limited || sent > 6 {
 		t.Errorf("%d SMS to numbers of one range", sent)
+	}
+}
+
+// TestLinkingIsNoProof: whoever finds an open browser can link an identity of their own, but
+// has not proved by it to be the owner, and has given no second factor.
+func TestLinkingIsNoProof(t *testing.T) {
+	s := newServer(t, withAccounts(`{}`))
+	b := s.browser()
+	b.login("alpha", "ada")
+	b.setUpApp()
+	s.clock.Advance(11 * time.Minute)
+	b.submit("login/beta", "username", "ben", "password", "ben-pw").leadsTo("/account")
+	if got := b.open("security/app").want(302).location(); !strings.HasPrefix(got, "/login?fresh=1") {
+		t.Errorf("with an identity more, changing the app leads to %s", got)
+	}
+	b.open("delete").want(200, "type the name")
+	// The owner's own first factor makes it fresh, and asks for the second.
+	b.submit("login/alpha", "username", "ada", "password", "ada-pw").leadsTo("/account")
+	if got := b.open("security/app").want(302).location(); !strings.HasPrefix(got, "/factor?") {
+		t.Errorf("with the first factor only, changing the app leads to %s", got)
 	}
 }

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"golang.org/x/text/language"
@@ -37,11 +38,28 @@ func (s *Server) bind(w http.ResponseWriter, r *http.Request, v session.Visit, a
 		return session.Session{}, err
 	}
 	began, err := s.Sessions.SignIn(r.Context(), w, v, s.loginOf(r, account.ID, from, d, p))
-	// Who adds an identity has been signed in before.
-	if before := v.Session; err == nil && (from.newBrowser || from.newCountry) && (before == nil || before.UserID != account.ID) {
+	if err == nil && (from.newBrowser || from.newCountry) {
 		s.tellSignIn(r.Context(), account, began)
 	}
 	return began, err
+}
+
+// bindMore is bind for who proves one more identity while they are signed in: their session
+// gets another secret, and stays what it was otherwise. Whoever finds an open browser could
+// link an identity of their own: that proves nothing of whose account it is, and no second factor.
+func (s *Server) bindMore(w http.ResponseWriter, r *http.Request, v visitor, account identity.Account, d destination, p proof) (session.Session, error) {
+	from, err := s.rememberBrowser(w, r, account)
+	if err != nil {
+		return session.Session{}, err
+	}
+	l := s.loginOf(r, account.ID, from, d, p.more(v.Session))
+	if own := v.account.Identities[p.profile.Provider]; own.ID != p.profile.ID {
+		l.AuthTime = v.Session.AuthTime
+	}
+	if !slices.Contains(p.methods, session.MethodMFA) {
+		l.Elevated = v.Session.Elevated
+	}
+	return s.Sessions.SignIn(r.Context(), w, v.Visit, l)
 }
 
 // rememberBrowser notes, in the browser, that it signs in to an account, and tells what

@@ -535,8 +535,7 @@ func (s *Server) link(w http.ResponseWriter, r *http.Request, v visitor, d desti
 	if err != nil {
 		return session.Session{}, flash{}, err
 	}
-	// Who has proved one more identity has a session worth more than before.
-	began, err := s.bind(w, r, v.Visit, account, d, p.more(v.Session))
+	began, err := s.bindMore(w, r, v, account, d, p)
 	f := note("success", "linked", map[string]any{"Provider": s.providerName(profile.Provider)})
 	if _, before := v.account.Identities[profile.Provider]; before {
 		f = note("info", "already_linked", map[string]any{"Provider": s.providerName(profile.Provider)})

@@ -132,7 +132,7 @@ func (s *Server) merge(w http.ResponseWriter, r *http.Request) error {
 	}
 	d := destination{redirect: p.Redirect}
 	made := proof{identity.Profile{Provider: p.Provider, ID: p.ID}, p.Methods}
-	if _, err := s.bind(w, r, v.Visit, account, d, made.more(v.Session)); err != nil {
+	if _, err := s.bindMore(w, r, v, account, d, made); err != nil {
 		return err
 	}
 	return s.arrive(w, d, note("success", "merged", nil))
