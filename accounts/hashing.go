@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,20 +18,26 @@ import (
 )
 
 const (
-	// queuePerPlace is how many wait for each hash that is made at once, and maxWait how long
-	// any of them does.
-	queuePerPlace = 100
-	maxWait       = 10 * time.Second
+	// patience is how long anybody is let wait for a hash, going by what hashes have taken
+	// lately. Who would have to wait longer hears it at once, and comes again.
+	patience = 5 * time.Second
+	// maxWait ends a wait that has turned out longer.
+	maxWait = 10 * time.Second
+	// queuePerPlace is how many wait for each hash that is made at once, however quick
+	// hashes are: each is a request that is kept open.
+	queuePerPlace = 500
 )
 
 // hasher makes and compares hashes of passwords: so many at once as the operator allows, the
 // others in the order in which they have come, and no more than can be served in a few
 // seconds. So memory is bounded, and other requests find a processor.
 type hasher struct {
-	mu      sync.Mutex
-	running int
-	queue   []chan struct{} // closed when it is their turn
-	made    atomic.Uint64
+	mu              sync.Mutex
+	places, running int
+	queue           []chan struct{} // closed when it is their turn
+	// took is what a hash has taken lately, from getting a place to giving it back.
+	took time.Duration
+	made atomic.Uint64
 }
 
 // atOnce is how many hashes are made at once.
@@ -41,61 +48,73 @@ func atOnce(h providers.Hashing) int {
 	return runtime.GOMAXPROCS(0)
 }
 
-// enter waits for a place; leave gives it back. ErrBusy if too many wait, or it takes too long.
-func (h *hasher) enter(ctx context.Context, places int) error {
-	h.mu.Lock()
-	if h.running < places && len(h.queue) == 0 {
-		h.running++
-		h.mu.Unlock()
-		return nil
-	}
-	if len(h.queue) >= places*queuePerPlace {
-		h.mu.Unlock()
-		return ErrBusy
-	}
+// enter waits for one of so many places, which the caller has to leave. ErrBusy if that takes
+// too long, or would.
+func (h *hasher) enter(ctx context.Context, places int) (leave func(), err error) {
+	// The times here are about processors, not about the clock of the installation.
 	turn := make(chan struct{})
+	h.mu.Lock()
+	h.places = places
+	if ahead := len(h.queue); ahead >= places*queuePerPlace || h.took*time.Duration(ahead)/time.Duration(places) > patience {
+		h.mu.Unlock()
+		return nil, ErrBusy
+	}
 	h.queue = append(h.queue, turn)
+	h.next()
 	h.mu.Unlock()
 
-	// This is about processors, not about the clock of the installation.
 	wait, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
 	select {
 	case <-turn:
-		return nil
+		return h.leaver(), nil
 	case <-wait.Done():
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for i, other := range h.queue {
-		if other == turn {
-			h.queue = append(h.queue[:i:i], h.queue[i+1:]...)
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return ErrBusy
-		}
+	i := slices.Index(h.queue, turn)
+	if i < 0 {
+		return h.leaver(), nil // its turn has come at the same moment
 	}
-	return nil // its turn has come at the same moment
+	h.queue = slices.Delete(h.queue, i, i+1)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return nil, ErrBusy
 }
 
-func (h *hasher) leave() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if len(h.queue) > 0 {
+// next lets begin who may, the first first. The caller has locked.
+func (h *hasher) next() {
+	for h.running < h.places && len(h.queue) > 0 {
 		close(h.queue[0])
 		h.queue = h.queue[1:]
-		return
+		h.running++
 	}
-	h.running--
+}
+
+// leaver gives back a place that is taken now.
+func (h *hasher) leaver() func() {
+	begin := time.Now()
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if took := time.Since(begin); h.took == 0 {
+			h.took = took
+		} else {
+			h.took += (took - h.took) / 8
+		}
+		h.running--
+		h.next()
+	}
 }
 
 // hash makes the hash of a password that was checked.
 func (h *hasher) hash(ctx context.Context, cost providers.Hashing, password string) (string, error) {
-	if err := h.enter(ctx, atOnce(cost)); err != nil {
+	leave, err := h.enter(ctx, atOnce(cost))
+	if err != nil {
 		return "", err
 	}
-	defer h.leave()
+	defer leave()
 	h.made.Add(1)
 	text, err := argon2id.CreateHash(password, params(cost))
 	if err != nil {
@@ -107,10 +126,11 @@ func (h *hasher) hash(ctx context.Context, cost providers.Hashing, password stri
 // verify compares a password with a hash; without one it does the work of comparing with one
 // of the present cost, and says no.
 func (h *hasher) verify(ctx context.Context, cost providers.Hashing, hash, password string) (bool, error) {
-	if err := h.enter(ctx, atOnce(cost)); err != nil {
+	leave, err := h.enter(ctx, atOnce(cost))
+	if err != nil {
 		return false, err
 	}
-	defer h.leave()
+	defer leave()
 	h.made.Add(1)
 	known := hash != ""
 	if !known {
