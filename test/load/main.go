@@ -2,7 +2,7 @@
 // a bare net/http server or to the bare cryptographic operation on the same machine
 // in the same run:
 //
-//	go run ./test/load                 everything, about five minutes
+//	go run ./test/load                 everything, about six minutes
 //	go run ./test/load -only http,start
 //	go run ./test/load -seconds 5 -json
 //	go run ./test/load -store mongo -only http,login,openid
@@ -84,6 +84,7 @@ var parts = []struct {
 	{"fan", measureFanOut},
 	{"memory", measureMemory},
 	{"openid", measureOpenID},
+	{"accounts", measureAccounts},
 }
 
 func main() {
@@ -98,7 +99,7 @@ func main() {
 		}
 		return
 	}
-	only := flag.String("only", "", "parts to run, comma-separated: http, sign, login, start, fan, memory, openid")
+	only := flag.String("only", "", "parts to run, comma-separated: http, sign, login, start, fan, memory, openid, accounts")
 	seconds := flag.Float64("seconds", 3, "how long each rate is measured")
 	sockets := flag.Int("sockets", 10_000, "sockets for the memory measurement")
 	flows := flag.Int("flows", 100_000, "rounds for the memory measurement of the OpenID Provider")

@@ -137,10 +137,14 @@ func (s *servers) settings(dir string) []string {
 	return []string{"MONGO_URI=" + s.mongo, "MONGO_DB=" + s.database(dir), "REDIS_URL=" + s.redis}
 }
 
-// engine opens the store in which the program would keep its data, in a folder.
+// engine opens the store in which a program with this folder keeps its data.
 func (s *servers) engine(ctx context.Context, dir string) (store.Engine, error) {
 	if s == nil {
-		return sqlite.Open(ctx, filepath.Join(dir, "db"), sqlite.Options{})
+		data := filepath.Join(dir, "data")
+		if err := os.MkdirAll(data, 0o700); err != nil {
+			return nil, err
+		}
+		return sqlite.Open(ctx, filepath.Join(data, "login-server.db"), sqlite.Options{})
 	}
 	return mongo.Open(ctx, s.mongo, s.database(dir), mongo.Options{})
 }
