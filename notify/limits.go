@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
-	"strings"
 	"time"
 
 	"login-server/store"
@@ -29,6 +28,10 @@ var (
 	perRange   = []allowance{{6, 10 * time.Minute}, {20, 24 * time.Hour}}
 	perNetwork = []allowance{{6, 10 * time.Minute}, {20, 24 * time.Hour}}
 )
+
+// forStrangers is how many of the SMS of a day are for numbers that anybody can type in, three
+// of four: the rest is for who needs a code as second factor, whom nobody else is to keep out.
+func forStrangers(perDay int) int { return perDay - perDay/4 }
 
 // rangeDigits is how many digits at its end a number may differ in from others of its range.
 const rangeDigits = 4
@@ -80,22 +83,29 @@ func (t *tally) spend(now time.Time, allowed []allowance) (wait time.Duration) {
 // often uses up nothing of anybody else's.
 func (q *Queue) spend(ctx context.Context, m SMS) error {
 	type account struct {
-		name    string
-		allowed []allowance
+		of, name string
+		allowed  []allowance
 	}
-	accounts := []account{
-		{"range " + m.To[:len(m.To)-rangeDigits], perRange},
-		{"number " + m.To, perNumber},
-		{"all", []allowance{{q.o.SMSPerDay, 24 * time.Hour}}},
+	whose := ""
+	if m.Proven {
+		whose = "proven "
 	}
+	var accounts []account
 	if m.Network != "" {
-		accounts = append([]account{{"network " + m.Network, perNetwork}}, accounts...)
+		accounts = append(accounts, account{"network", whose + "network " + m.Network, perNetwork})
 	}
+	accounts = append(accounts,
+		account{"range", whose + "range " + m.To[:len(m.To)-rangeDigits], perRange},
+		account{"number", whose + "number " + m.To, perNumber},
+	)
+	if !m.Proven {
+		accounts = append(accounts, account{"strangers", "strangers", []allowance{{forStrangers(q.o.SMSPerDay), 24 * time.Hour}}})
+	}
+	accounts = append(accounts, account{"all", "all", []allowance{{q.o.SMSPerDay, 24 * time.Hour}}})
 	for _, a := range accounts {
 		if err := q.spendOf(ctx, a.name, a.allowed); err != nil {
 			if _, limited := errors.AsType[*ErrLimited](err); limited {
-				what, _, _ := strings.Cut(a.name, " ")
-				q.o.Log.Warn("an SMS was not sent: too many were", "of", what, "kind", m.Kind)
+				q.o.Log.Warn("an SMS was not sent: too many were", "of", a.of, "kind", m.Kind, "proven", m.Proven)
 				q.count(message{Channel: ChannelSMS, Kind: m.Kind}, ResultLimited)
 			}
 			return err

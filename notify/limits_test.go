@@ -93,8 +93,40 @@ func TestPumping(t *testing.T) {
 		}
 		w.clock.Advance(time.Minute)
 	}
-	if sent != 40 {
-		t.Errorf("%d SMS in a day, want 40", sent)
+	if sent != 30 {
+		t.Errorf("%d SMS to strangers in a day, want 30", sent)
+	}
+}
+
+// Strangers ask for codes to a number, to its neighbours and to everybody: who has proved one
+// factor gets the code for the second all the same, and no more of them than a number gets.
+func TestStrangersKeepNobodyOut(t *testing.T) {
+	w := newWorld(t)
+	q := w.open(func(o *Options) { o.SMSPerDay = 20 })
+	for i := range 100 {
+		w.send(q, "+491511234567", "203.0.113.0/24")
+		w.send(q, fmt.Sprintf("+49151123%04d", i), fmt.Sprint(i))
+		w.send(q, fmt.Sprintf("+49%09d", 151_000_000+i*10_000), fmt.Sprint(i))
+	}
+	proven := func() error {
+		return q.SMS(t.Context(), SMS{To: "+491511234567", Text: "123456", Kind: "factor", Network: "203.0.113.0/24", Proven: true})
+	}
+	for i := range perNumber[0].most {
+		if err := proven(); err != nil {
+			t.Fatalf("code %d for the owner: %v", i+1, err)
+		}
+	}
+	if err := proven(); !errors.As(err, new(*ErrLimited)) {
+		t.Errorf("one more: %v", err)
+	}
+	sent := 0
+	for i := range 100 {
+		if q.SMS(t.Context(), SMS{To: fmt.Sprintf("+49%09d", 251_000_000+i*10_000), Text: "123456", Kind: "factor", Proven: true}) == nil {
+			sent++
+		}
+	}
+	if sent != 20-forStrangers(20)-perNumber[0].most {
+		t.Errorf("%d more in that day", sent)
 	}
 }
 

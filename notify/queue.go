@@ -87,6 +87,9 @@ type SMS struct {
 	Kind string `json:"kind"` // as of a mail
 	// Network is who has asked for it: client address or network, for limits. May be empty.
 	Network string `json:"-"`
+	// Proven: the number has been verified, and who asks has proved one factor of its owner.
+	// Such SMS are counted apart from those that strangers can ask for.
+	Proven bool `json:"-"`
 	// NotAfter as of a mail; zero, or more than that, is ten minutes.
 	NotAfter time.Time `json:"not_after,omitzero"`
 	Decoy    bool      `json:"decoy,omitempty"` // as of a mail; it counts for the limits too

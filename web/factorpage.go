@@ -421,6 +421,7 @@ func (s *Server) sendCode(r *http.Request, issued credential.Issued, lang, kind 
 	text := s.Templates.SMS(templates.SMS{Lang: lang, Title: s.Config.Title, Host: s.Config.BaseURL.Hostname(), Code: issued.Code})
 	return s.Notify.SMS(r.Context(), notify.SMS{
 		To: issued.Number, Text: text, Kind: kind, Network: session.Network(clientAddress(r)), NotAfter: issued.Expires, Decoy: decoy,
+		Proven: kind == "factor", // who is asked for a second one has given the first
 	})
 }
 
