@@ -10,7 +10,8 @@ type jpegHead struct {
 	orientation int
 	// scans is how many passes over the pixels there are.
 	scans int
-	// pixel is how many bytes one takes while it is decoded.
+	// pixel is how many bytes one takes while it is decoded, of the heaviest frame if there
+	// are several: decoders refuse the second only when they come to it.
 	pixel float64
 }
 
@@ -42,7 +43,7 @@ func readJPEG(data []byte) jpegHead {
 		case marker == markerSOS:
 			h.scans++
 		case marker >= markerSOF0 && marker <= markerSOF2:
-			h.pixel = framePixel(segment, marker == markerSOF2)
+			h.pixel = max(h.pixel, framePixel(segment, marker == markerSOF2))
 		case marker == markerAPP1 && h.scans == 0:
 			if o := exifOrientation(segment); o != 0 {
 				h.orientation = o

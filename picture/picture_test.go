@@ -14,6 +14,7 @@ import (
 	"image/jpeg"
 	"image/png"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -351,6 +352,24 @@ func TestRefused(t *testing.T) {
 				t.Errorf("got %v, want %v", err, tc.want)
 			}
 		})
+	}
+}
+
+// A second frame, which decoders refuse only once the pixels of the first have their memory,
+// does not make that one lighter.
+func TestHeaviestFrame(t *testing.T) {
+	file := scans(4000, 4000, 1)
+	want, err := look(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	light := []byte{0xff, 0xc0, 0, 11, 8, 0, 8, 0, 8, 1, 1, 0x11, 0}
+	got, err := look(slices.Concat(file[:len(file)-2], light, file[len(file)-2:]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.weight < want.weight {
+		t.Errorf("%d bytes are set aside, want %d", got.weight, want.weight)
 	}
 }
 
