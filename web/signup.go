@@ -150,7 +150,23 @@ func (s *Server) signUpInvited(w http.ResponseWriter, r *http.Request, d destina
 	if err != nil {
 		return s.deskError(err, s.path("login"))
 	}
-	return s.admitProof(w, r, d, shown)
+	if err := s.admitProof(w, r, d, shown); err != nil || shown.Role == "" {
+		return err
+	}
+	s.grantInvited(r, shown)
+	return nil
+}
+
+// grantInvited gives who has just accepted an invitation the role in it. The answer is written
+// already; without the role they are in all the same.
+func (s *Server) grantInvited(r *http.Request, shown accounts.Proof) {
+	owner, err := s.Users.Owner(r.Context(), shown.Profile.Provider, shown.Profile.ID)
+	if err == nil {
+		_, err = s.Users.Grant(r.Context(), owner.ID, shown.Role)
+	}
+	if err != nil {
+		s.Log.Error("the role of an invitation was not given", "role", shown.Role, "credential", shown.Profile.ID, "err", err)
+	}
 }
 
 // pendingPath is a page about what waits under an id.

@@ -21,6 +21,7 @@ type userCmd struct {
 	List   userListCmd   `cmd:"" help:"List accounts."`
 	Show   userShowCmd   `cmd:"" help:"Show one account: identities, sessions, what it has absorbed."`
 	Set    userSetCmd    `cmd:"" help:"Change the name of an account, and what is known of the person."`
+	Invite userInviteCmd `cmd:"" help:"Ask somebody to create an account here."`
 	Delete userDeleteCmd `cmd:"" help:"Delete an account with its sessions and its history."`
 	Merge  userMergeCmd  `cmd:"" help:"Let one account absorb another."`
 }
