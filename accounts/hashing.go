@@ -36,8 +36,8 @@ type hasher struct {
 	places, running int
 	queue           []chan struct{} // closed when it is their turn
 	// took is what a hash has taken lately, from getting a place to giving it back.
-	took time.Duration
-	made atomic.Uint64
+	took          time.Duration
+	made, refused atomic.Uint64
 }
 
 // atOnce is how many hashes are made at once.
@@ -57,6 +57,7 @@ func (h *hasher) enter(ctx context.Context, places int) (leave func(), err error
 	h.places = places
 	if ahead := len(h.queue); ahead >= places*queuePerPlace || h.took*time.Duration(ahead)/time.Duration(places) > patience {
 		h.mu.Unlock()
+		h.refused.Add(1)
 		return nil, ErrBusy
 	}
 	h.queue = append(h.queue, turn)
@@ -80,6 +81,7 @@ func (h *hasher) enter(ctx context.Context, places int) (leave func(), err error
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
+	h.refused.Add(1)
 	return nil, ErrBusy
 }
 
@@ -167,3 +169,13 @@ func outdated(hash string, cost providers.Hashing) bool {
 
 // Hashes is how many hashes were made or compared since the start.
 func (d *Desk) Hashes() uint64 { return d.hashes.made.Load() }
+
+// HashesWaiting is how many wait for their turn.
+func (d *Desk) HashesWaiting() int {
+	d.hashes.mu.Lock()
+	defer d.hashes.mu.Unlock()
+	return len(d.hashes.queue)
+}
+
+// HashesRefused is how many were not made since the start, because too many waited.
+func (d *Desk) HashesRefused() uint64 { return d.hashes.refused.Load() }
