@@ -45,7 +45,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"seed": seed, "keys": makeKeys, "occupy": occupy, "mode": mode, "touch": touch, "portrait": portrait, "lose": lose, "queuemails": queueMails,
+			"seed": seed, "keys": makeKeys, "occupy": occupy, "mode": mode, "touch": touch, "portrait": portrait, "lose": lose, "queuemails": queueMails, "factor": giveFactor,
 		},
 	})
 }

@@ -18,12 +18,13 @@ import (
 )
 
 type userCmd struct {
-	List   userListCmd   `cmd:"" help:"List accounts."`
-	Show   userShowCmd   `cmd:"" help:"Show one account: identities, sessions, what it has absorbed."`
-	Set    userSetCmd    `cmd:"" help:"Change the name of an account, and what is known of the person."`
-	Invite userInviteCmd `cmd:"" help:"Ask somebody to create an account here."`
-	Delete userDeleteCmd `cmd:"" help:"Delete an account with its sessions and its history."`
-	Merge  userMergeCmd  `cmd:"" help:"Let one account absorb another."`
+	List    userListCmd    `cmd:"" help:"List accounts."`
+	Show    userShowCmd    `cmd:"" help:"Show one account: identities, sessions, what it has absorbed."`
+	Set     userSetCmd     `cmd:"" help:"Change the name of an account, and what is known of the person."`
+	Invite  userInviteCmd  `cmd:"" help:"Ask somebody to create an account here."`
+	Delete  userDeleteCmd  `cmd:"" help:"Delete an account with its sessions and its history."`
+	Merge   userMergeCmd   `cmd:"" help:"Let one account absorb another."`
+	Factors userFactorsCmd `cmd:"" help:"List what somebody gives a second factor with, or take it away."`
 }
 
 // Help implements kong.HelpProvider.
@@ -244,6 +245,11 @@ func (p *program) show(ctx context.Context, a *app, account identity.Account) er
 	}
 	if account.Disabled {
 		pairs = append(pairs, [2]string{"Disabled", "yes; nobody can sign in"})
+	}
+	if own, ok, err := p.credentialOf(ctx, account); err != nil {
+		return err
+	} else if ok {
+		pairs = append(pairs, [2]string{"Second factors", viewFactors(own).words()})
 	}
 	if account.Notices.SignInsOff {
 		pairs = append(pairs, [2]string{"Notices", "no mail of new sign-ins"})
