@@ -43,10 +43,11 @@ const (
 	UndoLife       = 7 * 24 * time.Hour
 )
 
-// mostWaiting is how many of a kind may wait for answers of one address. What is begun
-// beyond that looks the same and gets no mail: nobody's inbox is filled, and nobody gets more
-// codes to guess at.
-const mostWaiting = 3
+// mostMails is how many mails of a kind go to one address in the time in which what is in
+// them is good, and as many go there again. What is asked for beyond that looks the same and gets no mail: nobody's inbox is
+// filled. Since that time begins with the first of them, whoever asks for somebody else's way
+// back leaves them with links that are good, or with room for another.
+const mostMails = 3
 
 // Errors, possibly wrapped. Those of package credential that callers meet as well: ErrNotFound
 // (a code or link that is not good any more), ErrCode, ErrTries, ErrResent, *TooSoonError, ErrTaken,
@@ -265,10 +266,26 @@ func (d *Desk) tell(ctx context.Context, l letter) {
 	}
 }
 
-// crowded tells whether so much of a kind waits for an address that no more mail goes there.
-func (d *Desk) crowded(ctx context.Context, kind, address string) (bool, error) {
-	n, err := d.o.Credentials.WaitingFor(ctx, kind, address)
-	return n >= mostWaiting, err
+// crowded counts a mail, and tells whether so many of a kind went to an address that this
+// one does not; life is how long what is in it is good.
+func (d *Desk) crowded(ctx context.Context, kind, address string, life time.Duration) (bool, error) {
+	room, err := d.o.Credentials.CountMail(ctx, kind, address, mostMails, life)
+	return !room, err
+}
+
+// resend makes another code and link, for a mail that is a decoy if there were too many.
+func (d *Desk) resend(ctx context.Context, kind, id string, life time.Duration) (credential.Issued, error) {
+	i, err := d.o.Credentials.Resend(ctx, kind, id)
+	if err != nil {
+		return i, err
+	}
+	again := kind + " again"
+	if i.Decoy { // which use up nothing of what goes out
+		again = kind + " decoy"
+	}
+	crowded, err := d.crowded(ctx, again, i.Email, life)
+	i.Decoy = i.Decoy || crowded
+	return i, err
 }
 
 // minutes is a time as mails say it.

@@ -59,7 +59,7 @@ func (d *Desk) AddEmail(ctx context.Context, who Person, typed string) (credenti
 	if err != nil {
 		return credential.Pending{}, err
 	}
-	crowded, err := d.crowded(ctx, credential.PendingEmail, address)
+	crowded, err := d.crowded(ctx, credential.PendingEmail, address, EmailLife)
 	if err != nil {
 		return credential.Pending{}, err
 	}
@@ -94,7 +94,7 @@ func (d *Desk) ResendEmail(ctx context.Context, who Person, id string) (credenti
 	if _, err := d.AddingEmail(ctx, who, id); err != nil {
 		return credential.Pending{}, err
 	}
-	i, err := d.o.Credentials.Resend(ctx, credential.PendingEmail, id)
+	i, err := d.resend(ctx, credential.PendingEmail, id, EmailLife)
 	if err != nil {
 		return credential.Pending{}, err
 	}

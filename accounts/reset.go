@@ -39,7 +39,7 @@ func (d *Desk) AskReset(ctx context.Context, ask Ask) (credential.Issued, error)
 	if err != nil {
 		return credential.Issued{}, err
 	}
-	crowded, err := d.crowded(ctx, credential.PendingReset, address)
+	crowded, err := d.crowded(ctx, credential.PendingReset, address, ResetLife)
 	if err != nil {
 		return credential.Issued{}, err
 	}
@@ -69,7 +69,7 @@ func (d *Desk) ResendReset(ctx context.Context, id, browser string) (credential.
 	if waits, err := d.Waits(ctx, credential.PendingReset, id, browser); err != nil {
 		return waits, err
 	}
-	i, err := d.o.Credentials.Resend(ctx, credential.PendingReset, id)
+	i, err := d.resend(ctx, credential.PendingReset, id, ResetLife)
 	if err != nil {
 		return credential.Pending{}, err
 	}
@@ -294,7 +294,7 @@ func (d *Desk) AskUnlock(ctx context.Context, ask Ask, network string) error {
 	if err != nil {
 		return err
 	}
-	crowded, err := d.crowded(ctx, credential.PendingUnlock, address)
+	crowded, err := d.crowded(ctx, credential.PendingUnlock, address, UnlockLife)
 	if err != nil {
 		return err
 	}

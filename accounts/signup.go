@@ -58,7 +58,7 @@ func (d *Desk) SignUp(ctx context.Context, s SignUp) (credential.Issued, error) 
 	if err != nil {
 		return credential.Issued{}, err
 	}
-	crowded, err := d.crowded(ctx, credential.PendingSignUp, address)
+	crowded, err := d.crowded(ctx, credential.PendingSignUp, address, SignUpLife)
 	if err != nil {
 		return credential.Issued{}, err
 	}
@@ -133,7 +133,7 @@ func (d *Desk) ResendSignUp(ctx context.Context, id, browser string) (credential
 	if waits, err := d.Waits(ctx, credential.PendingSignUp, id, browser); err != nil {
 		return waits, err
 	}
-	i, err := d.o.Credentials.Resend(ctx, credential.PendingSignUp, id)
+	i, err := d.resend(ctx, credential.PendingSignUp, id, SignUpLife)
 	if err != nil {
 		return credential.Pending{}, err
 	}

@@ -112,9 +112,9 @@ type Issued struct {
 	Browser string
 }
 
-// tally counts wrong codes of a day.
+// tally counts wrong codes of a day, or mails to an address.
 type tally struct {
-	Wrong   int       `json:"wrong"`
+	Count   int       `json:"count"`
 	Expires time.Time `json:"expires"`
 }
 
@@ -131,15 +131,10 @@ func indexPending(p Pending) store.Index {
 	if p.Credential != "" {
 		ix.Keys = append(ix.Keys, keyPendingOf(p.Kind, p.Credential))
 	}
-	if p.Email != "" {
-		ix.Keys = append(ix.Keys, keyPendingTo(p.Kind, p.Email))
-	}
 	return ix
 }
 
 func keyPendingOf(kind, credential string) string { return "of:" + kind + ":" + credential }
-
-func keyPendingTo(kind, address string) string { return "to:" + kind + ":" + digest(Fold(address)) }
 
 // Begin writes down what waits from now on, for life. p has its kind, whose it is and where
 // the message goes; the rest is set here. payload becomes JSON and is sealed; it may be nil.
@@ -313,19 +308,23 @@ func (p Pending) subject() string {
 
 // spendTry counts a code of the day before it is looked at; returnTry takes that back.
 func (b *Book) spendTry(ctx context.Context, p Pending) error {
-	id := p.subject()
+	return b.spend(ctx, p.subject(), wrongPerDay, 24*time.Hour)
+}
+
+// spend counts one, or returns ErrTries if there were so many since the first.
+func (b *Book) spend(ctx context.Context, id string, most int, in time.Duration) error {
 	for {
 		_, err := b.tallies.Update(ctx, id, func(t *tally) error {
-			if t.Wrong >= wrongPerDay {
+			if t.Count >= most {
 				return ErrTries
 			}
-			t.Wrong++
+			t.Count++
 			return nil
 		})
 		if !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
-		_, err = b.tallies.Insert(ctx, id, tally{Wrong: 1, Expires: b.o.Clock.Now().Add(24 * time.Hour)})
+		_, err = b.tallies.Insert(ctx, id, tally{Count: 1, Expires: b.o.Clock.Now().Add(in)})
 		if !errors.Is(err, store.ErrExists) {
 			return err
 		}
@@ -334,7 +333,7 @@ func (b *Book) spendTry(ctx context.Context, p Pending) error {
 
 func (b *Book) returnTry(ctx context.Context, p Pending) error {
 	_, err := b.tallies.Update(ctx, p.subject(), func(t *tally) error {
-		t.Wrong = max(0, t.Wrong-1)
+		t.Count = max(0, t.Count-1)
 		return nil
 	})
 	if errors.Is(err, store.ErrNotFound) {
@@ -404,9 +403,15 @@ func (b *Book) Waiting(ctx context.Context, kind, credential string) ([]Pending,
 	return all, nil
 }
 
-// WaitingFor counts what of a kind waits for an answer of an address, in whichever spelling.
-func (b *Book) WaitingFor(ctx context.Context, kind, address string) (int, error) {
-	return b.pending.Count(ctx, keyPendingTo(kind, address))
+// CountMail counts a mail of a kind to an address, in whichever spelling, and tells whether
+// it is among the first so many in the time that begins with the first of them. Of any number
+// of calls at once no more are.
+func (b *Book) CountMail(ctx context.Context, kind, address string, most int, in time.Duration) (bool, error) {
+	err := b.spend(ctx, digest("mail:"+kind+":"+Fold(address)), most, in)
+	if errors.Is(err, ErrTries) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // codeHash binds a code to one Pending, its kind and its person.
