@@ -144,6 +144,9 @@ func (all *clients) get(ctx context.Context, id string) (*Client, error) {
 		if err != nil {
 			return nil, err
 		}
+		if item.Value.Disabled {
+			return nil, errUnknownClient
+		}
 		// What a setting has switched off since is refused where it is asked for, and does
 		// not make the client unknown.
 		c, bad := item.Value.client(all.o.Clock.Now(), all.o.RefreshKeys, true)

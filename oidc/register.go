@@ -338,7 +338,7 @@ func (p *Provider) registered(r *http.Request) (item store.Item[storedClient], t
 	if err != nil {
 		return item, "", err
 	}
-	if token == "" || item.Value.Access == "" || !sameHash(item.Value.Access, token) {
+	if token == "" || item.Value.Disabled || item.Value.Access == "" || !sameHash(item.Value.Access, token) {
 		return item, "", noRegistration("registration")
 	}
 	return item, token, nil

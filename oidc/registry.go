@@ -50,6 +50,8 @@ type storedClient struct {
 	Created time.Time      `json:"created"`
 	// Self: it has registered itself.
 	Self bool `json:"self,omitempty"`
+	// Disabled: an administrator has shut it out.
+	Disabled bool `json:"disabled,omitempty"`
 	// Access is the hash of its registration access token (RFC 7592); empty if it cannot
 	// change itself.
 	Access string `json:"access,omitempty"`
@@ -71,6 +73,9 @@ func (s storedClient) index() store.Index {
 	var i store.Index
 	if s.Self {
 		i.Keys = append(i.Keys, selfRegistered)
+	}
+	if s.Disabled {
+		return i
 	}
 	for _, origin := range s.Client.Origins {
 		i.Keys = append(i.Keys, keyOrigin(origin))
@@ -159,8 +164,8 @@ type Entry struct {
 	Metadata config.Client
 	Secrets  []SecretInfo
 	Created  time.Time
-	// Self: it has registered itself.
-	Self bool
+	// Self: it has registered itself. Disabled: an administrator has shut it out.
+	Self, Disabled bool
 }
 
 // SecretInfo tells of a secret without showing it.
@@ -172,7 +177,7 @@ type SecretInfo struct {
 func (r *Registry) entry(s storedClient) Entry {
 	c := &Client{Client: s.Client, Name: s.Name}
 	c.complete()
-	e := Entry{Name: c.Name, URL: s.URL, Metadata: c.Client, Created: s.Created, Self: s.Self}
+	e := Entry{Name: c.Name, URL: s.URL, Metadata: c.Client, Created: s.Created, Self: s.Self, Disabled: s.Disabled}
 	for _, x := range s.inForce(r.clock.Now()) {
 		e.Secrets = append(e.Secrets, SecretInfo{x.Created, x.Expires})
 	}
@@ -287,6 +292,16 @@ func (r *Registry) NewSecret(ctx context.Context, id string, keep time.Duration)
 		return nil
 	})
 	return secret, noClient(err)
+}
+
+// SetDisabled shuts a client out, or lets it in again: see Provider.DisableClient.
+// ErrNoClient.
+func (r *Registry) SetDisabled(ctx context.Context, id string, disabled bool) error {
+	_, err := r.stored.Update(ctx, id, func(s *storedClient) error {
+		s.Disabled = disabled
+		return nil
+	})
+	return noClient(err)
 }
 
 // Remove removes a client, and with it what people have given it: grants, whose tokens

@@ -423,6 +423,7 @@ func Gallery() []Example {
 	examples = append(examples, securityExamples(layout)...)
 	examples = append(examples, accountsExamples(layout)...)
 	examples = append(examples, passkeyExamples(layout)...)
+	examples = append(examples, adminExamples(layout)...)
 	examples = append(examples, challengeExamples(credentials, german)...)
 	for _, e := range examples {
 		if e.Name == "login-dev" {

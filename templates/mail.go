@@ -57,6 +57,8 @@ var MailKinds = map[string]MailKind{
 	"factor_removed":   {[]string{"Factor"}, false, true},
 	"passkey_copied":   {[]string{"Factor"}, false, true},
 	"recovery_used":    {[]string{"Left"}, false, true},
+	"signed_out":       {nil, false, true},
+	"factors_reset":    {nil, false, true},
 	"new_device":       {[]string{"Time", "Browser", "Place"}, false, true},
 }
 

@@ -19,6 +19,8 @@ type Layout struct {
 	User string
 	// Picture is the path below Base of a small picture of them; empty if they have none here.
 	Picture string
+	// Admin: they look after the accounts of others, too.
+	Admin bool
 	// Links in the footer; each may be empty.
 	ImprintURL, PrivacyURL, SourcesURL string
 	// Messages stand above the content, such as "Signed in." after a redirect.

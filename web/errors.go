@@ -181,6 +181,12 @@ func (s *Server) notFound(w http.ResponseWriter, r *http.Request) { s.answerErro
 // methodNotAllowed names the methods that are allowed (RFC 9110, 15.5.6).
 func (s *Server) methodNotAllowed(routes chi.Routes) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		if isAdminPath(r.URL.Path) {
+			if _, err := s.administrator(r); err != nil {
+				s.answerError(w, r, s.publicError(w, r, err))
+				return
+			}
+		}
 		path := cmp.Or(chi.RouteContext(r.Context()).RoutePath, r.URL.RawPath, r.URL.Path)
 		var allowed []string
 		for _, method := range []string{"GET", "POST", "PATCH", "DELETE"} {

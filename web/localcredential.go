@@ -157,7 +157,7 @@ func (s *Server) confirmURL(page string) string {
 }
 
 // confirmed are the first segments of pages of ours that may ask for a fresh sign-in.
-var confirmed = map[string]bool{"security": true, "account": true}
+var confirmed = map[string]bool{"security": true, "account": true, "admin": true}
 
 // confirms tells whether a login may be asked for afresh on the way to a page of ours. It
 // signs people in and changes nothing, so a link of another site may lead there.

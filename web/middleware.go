@@ -50,6 +50,8 @@ func (s *Server) cors(next http.Handler) http.Handler {
 		path := strings.TrimSuffix(r.URL.Path, "/") // as the router sees it
 		methods, forClients := clientPaths[path]
 		switch {
+		case isAdminPath(path):
+			next.ServeHTTP(w, r) // for our own pages only
 		case path == oidc.PathJWKS && s.Config.AllowedOrigin(r.Header.Get("Origin")):
 			older.ServeHTTP(w, r)
 		case forClients:
@@ -263,7 +265,7 @@ func (s *Server) protect(next http.Handler) http.Handler {
 		case http.MethodGet, http.MethodHead, http.MethodOptions:
 		case http.MethodPost:
 			from := pages
-			if isCallPath(r.URL.Path) {
+			if isCallPath(r.URL.Path) && !isAdminPath(r.URL.Path) {
 				from = calls
 			}
 			if from.Check(r) != nil && !isAnswerPath(r.URL.Path) && !isProtocolPath(r.URL.Path) && !isTicketPath(r.URL.Path) {
@@ -271,7 +273,11 @@ func (s *Server) protect(next http.Handler) http.Handler {
 				return
 			}
 		default:
-			if calls.Check(r) != nil {
+			from := calls
+			if isAdminPath(r.URL.Path) {
+				from = pages
+			}
+			if from.Check(r) != nil {
 				s.answerError(w, r, errCrossSite)
 				return
 			}

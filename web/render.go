@@ -16,6 +16,7 @@ import (
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
+	"login-server/identity"
 	"login-server/templates"
 )
 
@@ -250,7 +251,7 @@ func (s *Server) layout(w http.ResponseWriter, r *http.Request, v visitor) templ
 		Dev:        s.Config.Env == "development",
 	}
 	if v.account != nil {
-		l.User = v.account.Name
+		l.User, l.Admin = v.account.Name, v.account.Has(identity.RoleAdmin)
 		l.Lang = s.language(r, v.account.ChosenLanguage())
 		l.Picture, _ = s.picturePaths(*v.account)
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"login-server/accounts"
+	"login-server/admin"
 	"login-server/attempt"
 	"login-server/audit"
 	"login-server/backoff"
@@ -98,6 +99,7 @@ type Server struct {
 	passkeys *credential.Passkeys // nil where browsers offer none
 	backoff  *backoff.Book
 	desk     *accounts.Desk
+	office   *admin.Office
 	nonces   *token.Nonces // of what applications encrypt for us
 	openid   *oidc.Provider
 	limits   limits
@@ -156,6 +158,7 @@ func New(d Deps) (*Server, error) {
 	if s.openid, err = s.newOpenID(); err != nil {
 		return nil, err
 	}
+	s.office = s.newOffice()
 	var shared *sharedCounts
 	if d.Redis != nil {
 		if d.RedisName == "" {
@@ -337,6 +340,7 @@ func (s *Server) routes() chi.Router {
 	s.mountUsers(r)
 	s.mountToken(r)
 	s.mountAPI(r)
+	s.mountAdmin(r)
 	s.mountHealth(r)
 	s.mountStatic(r)
 	if s.Dev {
