@@ -24,7 +24,7 @@ type keyShowCmd struct{}
 
 // Help implements kong.HelpProvider.
 func (keyShowCmd) Help() string {
-	return `Prints what applications verify tokens with; the same PEM is in GET /about. Below it are all keys that are known: a key that is "next" is published and will sign, the one that is "signing" does, one that is "retired" stays published until its last token has expired, and with "hints" only this server knows it, for ID Tokens that are brought back. A private key is never shown.
+	return `Prints what applications verify tokens with; the same PEM is in GET /about. Below it are all keys that are known: a key that is "next" is published and will sign, the one that is "signing" does, one that is "retired" stays published until its last token has expired, and with "hints" only this server knows it, for ID Tokens that are brought back. One that is "encrypting" signs nothing: applications encrypt passwords with it. A private key is never shown.
 
 Examples:
 
