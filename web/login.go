@@ -235,7 +235,8 @@ func (s *Server) loginPage(layout templates.Layout, d destination) templates.Log
 			page.Providers = append(page.Providers, view)
 		}
 		if s.passkeysAt(p) {
-			view.Strategy = "passkey" // the same page, under the name that people look for
+			// The same page, under the name that people look for.
+			view.Strategy, view.Image = "passkey", ""
 			view.LoginURL = s.path("login/" + p.ID + "?" + strings.TrimPrefix(query+"&passkey=1", "&")) // which asks at once
 			page.Providers = append(page.Providers, view)
 		}
