@@ -56,8 +56,8 @@ func (t tally) index() store.Index {
 	return i
 }
 
-// spend counts an SMS, in each window or in none; wait is how long there is no room.
-func (t *tally) spend(now time.Time, allowed []allowance) (wait time.Duration) {
+// spend counts n SMS, in each window or in none; wait is how long there is no room for one.
+func (t *tally) spend(now time.Time, allowed []allowance, n int) (wait time.Duration) {
 	for len(t.Windows) < len(allowed) {
 		t.Windows = append(t.Windows, window{})
 	}
@@ -74,7 +74,7 @@ func (t *tally) spend(now time.Time, allowed []allowance) (wait time.Duration) {
 		return wait
 	}
 	for i := range allowed {
-		t.Windows[i].Sent++
+		t.Windows[i].Sent += n
 	}
 	return 0
 }
@@ -85,6 +85,13 @@ func (q *Queue) spend(ctx context.Context, m SMS) error {
 	type account struct {
 		of, name string
 		allowed  []allowance
+		n        int
+	}
+	// A decoy costs nothing, so it takes nothing from everybody: whoever asks for numbers that
+	// are nobody's would keep all others from theirs. It is written all the same.
+	forAll := 1
+	if m.Decoy {
+		forAll = 0
 	}
 	whose := ""
 	if m.Proven {
@@ -92,18 +99,18 @@ func (q *Queue) spend(ctx context.Context, m SMS) error {
 	}
 	var accounts []account
 	if m.Network != "" {
-		accounts = append(accounts, account{"network", whose + "network " + m.Network, perNetwork})
+		accounts = append(accounts, account{"network", whose + "network " + m.Network, perNetwork, 1})
 	}
 	accounts = append(accounts,
-		account{"range", whose + "range " + m.To[:len(m.To)-rangeDigits], perRange},
-		account{"number", whose + "number " + m.To, perNumber},
+		account{"range", whose + "range " + m.To[:len(m.To)-rangeDigits], perRange, 1},
+		account{"number", whose + "number " + m.To, perNumber, 1},
 	)
 	if !m.Proven {
-		accounts = append(accounts, account{"strangers", "strangers", []allowance{{forStrangers(q.o.SMSPerDay), 24 * time.Hour}}})
+		accounts = append(accounts, account{"strangers", "strangers", []allowance{{forStrangers(q.o.SMSPerDay), 24 * time.Hour}}, forAll})
 	}
-	accounts = append(accounts, account{"all", "all", []allowance{{q.o.SMSPerDay, 24 * time.Hour}}})
+	accounts = append(accounts, account{"all", "all", []allowance{{q.o.SMSPerDay, 24 * time.Hour}}, forAll})
 	for _, a := range accounts {
-		if err := q.spendOf(ctx, a.name, a.allowed); err != nil {
+		if err := q.spendOf(ctx, a.name, a.allowed, a.n); err != nil {
 			if _, limited := errors.AsType[*ErrLimited](err); limited {
 				q.o.Log.Warn("an SMS was not sent: too many were", "of", a.of, "kind", m.Kind, "proven", m.Proven)
 				q.count(message{Channel: ChannelSMS, Kind: m.Kind}, ResultLimited)
@@ -114,15 +121,15 @@ func (q *Queue) spend(ctx context.Context, m SMS) error {
 	return nil
 }
 
-// spendOf counts an SMS for one number, range or network.
-func (q *Queue) spendOf(ctx context.Context, name string, allowed []allowance) error {
+// spendOf counts n SMS for one number, range or network.
+func (q *Queue) spendOf(ctx context.Context, name string, allowed []allowance, n int) error {
 	sum := sha256.Sum256([]byte(name))
 	id := base64.RawURLEncoding.EncodeToString(sum[:])
 	for {
 		now := q.o.Clock.Now()
 		var wait time.Duration
 		_, err := q.tallies.Update(ctx, id, func(t *tally) error {
-			if wait = t.spend(now, allowed); wait > 0 {
+			if wait = t.spend(now, allowed, n); wait > 0 {
 				return &ErrLimited{RetryAfter: wait}
 			}
 			return nil
@@ -131,7 +138,7 @@ func (q *Queue) spendOf(ctx context.Context, name string, allowed []allowance) e
 			return err
 		}
 		var t tally
-		t.spend(now, allowed)
+		t.spend(now, allowed, n)
 		if _, err := q.tallies.Insert(ctx, id, t); !errors.Is(err, store.ErrExists) {
 			return err
 		}

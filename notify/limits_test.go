@@ -201,3 +201,29 @@ func TestReachable(t *testing.T) {
 		t.Errorf("without prefixes: %v", err)
 	}
 }
+
+// Numbers that belong to nobody here cost nothing, so they use up nothing of what others
+// may get in a day; for who asks the limits look the same.
+func TestDecoysUseUpNothing(t *testing.T) {
+	w := newWorld(t)
+	q := w.open(func(o *Options) { o.SMSPerDay = 20 })
+	for i := range 100 {
+		err := q.SMS(t.Context(), SMS{To: fmt.Sprintf("+49%09d", 151_000_000+i*10_000), Text: "123456", Kind: "login", Network: fmt.Sprint(i), Decoy: true})
+		if err != nil {
+			t.Fatalf("decoy %d: %v", i, err)
+		}
+	}
+	sent := 0
+	for i := range 100 {
+		if w.send(q, fmt.Sprintf("+49%09d", 251_000_000+i*10_000), fmt.Sprint(i)) == 0 {
+			sent++
+		}
+	}
+	if sent != forStrangers(20) {
+		t.Errorf("%d SMS after decoys, want %d", sent, forStrangers(20))
+	}
+	err := q.SMS(t.Context(), SMS{To: "+491721234567", Text: "123456", Kind: "login", Decoy: true})
+	if !errors.As(err, new(*ErrLimited)) {
+		t.Errorf("a decoy when nobody gets any: %v", err)
+	}
+}

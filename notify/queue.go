@@ -92,7 +92,7 @@ type SMS struct {
 	Proven bool `json:"-"`
 	// NotAfter as of a mail; zero, or more than that, is ten minutes.
 	NotAfter time.Time `json:"not_after,omitzero"`
-	Decoy    bool      `json:"decoy,omitempty"` // as of a mail; it counts for the limits too
+	Decoy    bool      `json:"decoy,omitempty"` // as of a mail; it counts for number, range and network
 }
 
 // MailSender is a way for mails. It is safe for concurrent use.
