@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -27,6 +28,9 @@ import (
 	"login-server/store"
 	"login-server/token"
 )
+
+// ErrBusy of New: more pictures and recordings are wanted than are made in reasonable time.
+var ErrBusy = errors.New("too many pictures and recordings at once")
 
 // Errors of Spend. All other errors mean that the store could not be asked.
 var (
@@ -58,6 +62,9 @@ const (
 	// defaultBits makes half a million hashes of the pieces together; docs/architecture.md
 	// says how long browsers take for them.
 	defaultBits = 14
+	// mostWaiting is how many pictures and recordings are made or wait for it at once. Each
+	// takes some ten milliseconds, on one processor of two.
+	mostWaiting = 50
 	// maxID and maxAnswer are how long what is sent to us may be to be looked at, in bytes.
 	// An id has some 250, the answer to a proof of work some 200.
 	maxID, maxAnswer = 1024, 1024
@@ -116,6 +123,9 @@ type Options struct {
 type Book struct {
 	o     Options
 	spent *store.Collection[spent]
+	// waiting has one for each picture and recording that is wanted, making for each that is
+	// being made: whoever asks for many from everywhere takes half of the processors, not all.
+	waiting, making chan struct{}
 }
 
 // New returns the book of an installation.
@@ -124,7 +134,9 @@ func New(o Options) *Book {
 		o.Bits = defaultBits
 	}
 	return &Book{
-		o: o,
+		o:       o,
+		waiting: make(chan struct{}, mostWaiting),
+		making:  make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		spent: store.NewCollection(o.Store, "challenge", func(s spent) store.Index {
 			return store.Index{Expires: s.Expires}
 		}),
@@ -132,7 +144,7 @@ func New(o Options) *Book {
 }
 
 // New returns a challenge of a kind for a purpose, such as "signup". lang is the language
-// of an audio challenge as BCP 47 tag; one that no recordings are in is English.
+// of an audio challenge as BCP 47 tag; one that no recordings are in is English. ErrBusy.
 func (b *Book) New(kind Kind, lang, purpose string) (Challenge, error) {
 	s := sealed{ID: random(), Kind: kind, Purpose: purpose, Expires: b.o.Clock.Now().Add(Life).UnixMilli()}
 	c := Challenge{Kind: kind, Expires: time.UnixMilli(s.Expires).UTC()}
@@ -143,10 +155,10 @@ func (b *Book) New(kind Kind, lang, purpose string) (Challenge, error) {
 		c.Work = s.puzzle()
 	case Image:
 		s.Answer = signs(letters, pictureLength)
-		c.PNG, err = draw(s.Answer)
+		c.PNG, err = b.inTurn(func() ([]byte, error) { return draw(s.Answer) })
 	case Audio:
 		s.Answer = signs(digits, recordingLength)
-		c.WAV, err = speak(s.Answer, lang)
+		c.WAV, err = b.inTurn(func() ([]byte, error) { return speak(s.Answer, lang) })
 	default:
 		err = fmt.Errorf("no kind of challenge: %q", kind)
 	}
@@ -157,6 +169,19 @@ func (b *Book) New(kind Kind, lang, purpose string) (Challenge, error) {
 		return Challenge{}, fmt.Errorf("seal challenge: %w", err)
 	}
 	return c, nil
+}
+
+// inTurn makes a picture or a recording once others are done, or returns ErrBusy.
+func (b *Book) inTurn(draw func() ([]byte, error)) ([]byte, error) {
+	select {
+	case b.waiting <- struct{}{}:
+		defer func() { <-b.waiting }()
+	default:
+		return nil, ErrBusy
+	}
+	b.making <- struct{}{}
+	defer func() { <-b.making }()
+	return draw()
 }
 
 // Spend takes the answer to the challenge of an id: nil if it is right. However often,

@@ -390,3 +390,29 @@ func BenchmarkSpend(b *testing.B) {
 		})
 	}
 }
+
+// Who asks for very many pictures at once gets some, and does not get all processors; a
+// proof of work is for everybody all the time.
+func TestManyPicturesAtOnce(t *testing.T) {
+	b := newBooth(t)
+	var drawn, busy atomic.Int32
+	var wg sync.WaitGroup
+	for range 400 {
+		wg.Go(func() {
+			switch _, err := b.New(challenge.Image, "en", "signup"); {
+			case err == nil:
+				drawn.Add(1)
+			case errors.Is(err, challenge.ErrBusy):
+				busy.Add(1)
+			default:
+				t.Error(err)
+			}
+			b.give(challenge.Work, "signup")
+		})
+	}
+	wg.Wait()
+	if drawn.Load() == 0 || busy.Load() == 0 {
+		t.Errorf("%d were drawn, %d refused", drawn.Load(), busy.Load())
+	}
+	b.give(challenge.Image, "signup")
+}

@@ -70,7 +70,7 @@ func (s *Server) challenge(w http.ResponseWriter, r *http.Request) error {
 	if err := s.limitChallenges(r); err != nil {
 		return err
 	}
-	c, err := s.challenges.New(kind, s.language(r, ""), purpose)
+	c, err := s.makeChallenge(r, kind, purpose)
 	if err != nil {
 		return err
 	}
@@ -82,6 +82,15 @@ func (s *Server) challenge(w http.ResponseWriter, r *http.Request) error {
 		answer.Work = &challengeWork{Salt: c.Work.Salt, Bits: c.Work.Bits, Count: c.Work.Count}
 	}
 	return writeJSON(w, answer)
+}
+
+// makeChallenge makes one, unless so many want pictures at the moment that it would take long.
+func (s *Server) makeChallenge(r *http.Request, kind challenge.Kind, purpose string) (challenge.Challenge, error) {
+	c, err := s.challenges.New(kind, s.language(r, ""), purpose)
+	if errors.Is(err, challenge.ErrBusy) {
+		err = &Error{Status: http.StatusServiceUnavailable, Code: "busy", Message: "Too many pictures are being drawn. Please try again soon.", RetryAfter: seconds(busyFor)}
+	}
+	return c, err
 }
 
 // limitChallenges counts what is drawn or spoken, by network: ten milliseconds each, and
@@ -109,7 +118,7 @@ func (s *Server) newChallenge(r *http.Request, purpose string) (*templates.Chall
 			return nil, err
 		}
 	}
-	c, err := s.challenges.New(kind, s.language(r, ""), purpose)
+	c, err := s.makeChallenge(r, kind, purpose)
 	if err != nil {
 		return nil, err
 	}
