@@ -24,6 +24,8 @@ type userCmd struct {
 	Invite  userInviteCmd  `cmd:"" help:"Ask somebody to create an account here."`
 	Delete  userDeleteCmd  `cmd:"" help:"Delete an account with its sessions and its history."`
 	Merge   userMergeCmd   `cmd:"" help:"Let one account absorb another."`
+	Grant   userGrantCmd   `cmd:"" help:"Make people administrators."`
+	Revoke  userRevokeCmd  `cmd:"" help:"Make administrators people like all others."`
 	Factors userFactorsCmd `cmd:"" help:"List what somebody gives a second factor with, or take it away."`
 }
 
@@ -130,6 +132,7 @@ func (a *app) with(ctx context.Context, do func(p *program) error) error {
 type userListCmd struct {
 	Provider string `help:"Only accounts with an identity at this provider." placeholder:"ID"`
 	Search   string `help:"Only accounts with this text in the name or an identity, whatever its case." placeholder:"TEXT"`
+	Role     string `help:"Only accounts with this role: admin." placeholder:"ROLE"`
 }
 
 // Help implements kong.HelpProvider.
@@ -138,11 +141,15 @@ func (userListCmd) Help() string {
 
   login-server user list --provider github
   login-server user list --search lovelace
+  login-server user list --role admin
   login-server user list --json | jq -r ._id`
 }
 
 // Run implements the command.
 func (c userListCmd) Run(ctx context.Context, a *app) error {
+	if c.Role != "" && !slices.Contains(identity.Roles, c.Role) {
+		return errRole(c.Role)
+	}
 	return a.with(ctx, func(p *program) error {
 		matching := func(yield func(identity.UserWithUsage, error) bool) {
 			for account, err := range p.accounts(ctx) {
@@ -158,6 +165,9 @@ func (c userListCmd) Run(ctx context.Context, a *app) error {
 }
 
 func (c userListCmd) matches(a identity.Account) bool {
+	if c.Role != "" && !a.Has(c.Role) {
+		return false
+	}
 	if c.Provider != "" {
 		if _, ok := a.Identities[c.Provider]; !ok {
 			return false
@@ -208,6 +218,8 @@ type userDetails struct {
 	Notices identity.Notices `json:"notices,omitzero"`
 	// Disabled: nobody can sign in to it.
 	Disabled bool `json:"disabled,omitempty"`
+	// Roles are what they may do beside their own account.
+	Roles []string `json:"roles,omitempty"`
 }
 
 // Run implements the command.
@@ -231,7 +243,7 @@ func (p *program) show(ctx context.Context, a *app, account identity.Account) er
 	if err != nil {
 		return err
 	}
-	d := userDetails{UserWithUsage: account.UserWithUsage(), Sessions: len(sessions), Absorbed: account.Absorbed, Claims: account.Known(), Notices: account.Notices, Disabled: account.Disabled}
+	d := userDetails{UserWithUsage: account.UserWithUsage(), Sessions: len(sessions), Absorbed: account.Absorbed, Claims: account.Known(), Notices: account.Notices, Disabled: account.Disabled, Roles: account.Roles}
 	if d.Absorbed == nil {
 		d.Absorbed = []identity.Absorbed{}
 	}
@@ -250,6 +262,9 @@ func (p *program) show(ctx context.Context, a *app, account identity.Account) er
 		return err
 	} else if ok {
 		pairs = append(pairs, [2]string{"Second factors", viewFactors(own).words()})
+	}
+	if len(account.Roles) > 0 {
+		pairs = append(pairs, [2]string{"Roles", strings.Join(account.Roles, ", ")})
 	}
 	if account.Notices.SignInsOff {
 		pairs = append(pairs, [2]string{"Notices", "no mail of new sign-ins"})
