@@ -13,9 +13,9 @@ import (
 )
 
 func (s *Server) mountApp(r chi.Router) {
-	r.Get("/security/app", s.page(s.changing("security/app", s.appPage)))
-	r.Post("/security/app", s.page(s.changing("security/app", s.addApp)))
-	r.Post("/security/app/remove", s.page(s.changing("security", s.removeApp)))
+	r.Get("/security/app", s.page(s.freshly("security/app", s.appPage)))
+	r.Post("/security/app", s.page(s.freshly("security/app", s.addApp)))
+	r.Post("/security/app/remove", s.page(s.freshly("security", s.removeApp)))
 }
 
 // appName is what an app for one-time codes calls the account.

@@ -96,8 +96,15 @@ func (s *Server) disconnect(w http.ResponseWriter, r *http.Request, v visitor) e
 	} else if last {
 		return s.redirectNoting(w, s.path("account"), note("error", "disconnect_last", nil))
 	}
-	if p, ok := s.Providers.Local(); ok && p.ID == id && !s.isFresh(v.Session) {
-		return redirect(w, s.confirmURL("account")) // with it go password, passkeys and second factors
+	if p, ok := s.Providers.Local(); ok && p.ID == id { // with it go password, passkeys and second factors
+		if !s.isFresh(v.Session) {
+			return redirect(w, s.confirmURL("account"))
+		}
+		if owes, err := s.owesFactor(r.Context(), v); err != nil {
+			return err
+		} else if owes {
+			return s.stepUp(w, s.Config.Origin()+s.path("account"))
+		}
 	}
 	_, err := s.Users.Disconnect(r.Context(), v.account.ID, id)
 	f := note("success", "disconnected", map[string]any{"Provider": s.providerName(id)})

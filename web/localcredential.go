@@ -136,18 +136,37 @@ func (s *Server) isFresh(v *session.Session) bool {
 
 // freshly is signedIn for what changes how people sign in: whoever finds an open browser
 // should not be able to. Who has not signed in within freshLogin is asked to confirm who they
-// are, and led to page (a path below Base) then, or back to the
-// page that they wanted to see.
+// are, and gives the second factor too where there is one, also in a browser that is trusted: a
+// password and a stolen cookie must not be enough. They are led to page (a path below Base) then,
+// or back to the page that they wanted to see.
 func (s *Server) freshly(page string, h signedInHandler) handler {
 	return s.signedIn(func(w http.ResponseWriter, r *http.Request, v visitor) error {
+		back := page
+		if r.Method == http.MethodGet {
+			back = pathBelow(r) // with its query
+		}
 		if !s.isFresh(v.Session) {
-			if r.Method == http.MethodGet {
-				page = pathBelow(r) // with its query
-			}
-			return redirect(w, s.confirmURL(page))
+			return redirect(w, s.confirmURL(back))
+		}
+		owes, err := s.owesFactor(r.Context(), v)
+		switch {
+		case err != nil:
+			return err
+		case owes:
+			return s.stepUp(w, s.Config.Origin()+s.path(back))
 		}
 		return h(w, r, v)
 	})
+}
+
+// owesFactor tells whether who is signed in asks for a second factor at sign-ins, and has not
+// given one within freshLogin.
+func (s *Server) owesFactor(ctx context.Context, v visitor) (bool, error) {
+	_, c, _, err := s.credentialOf(ctx, *v.account)
+	if err != nil {
+		return false, err
+	}
+	return c.Due() && s.Clock.Now().Sub(v.Session.Elevated) > freshLogin && len(otherFactors(c, v.Session.Methods)) > 0, nil
 }
 
 // confirmURL is where who is signed in proves again who they are, on the way to a page below

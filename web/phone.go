@@ -15,9 +15,9 @@ import (
 )
 
 func (s *Server) mountPhone(r chi.Router) {
-	r.Get("/security/phone", s.page(s.changing("security/phone", s.phonePage)))
-	r.Post("/security/phone", s.page(s.changing("security/phone", s.addPhone)))
-	r.Post("/security/phone/remove", s.page(s.changing("security", s.removePhone)))
+	r.Get("/security/phone", s.page(s.freshly("security/phone", s.phonePage)))
+	r.Post("/security/phone", s.page(s.freshly("security/phone", s.addPhone)))
+	r.Post("/security/phone/remove", s.page(s.freshly("security", s.removePhone)))
 }
 
 var errNoPhone = &Error{Status: http.StatusNotFound, Code: "not_found", Message: "Phones are not used here."}

@@ -23,27 +23,12 @@ const historyPage = 20
 // is in app.go and phone.go, addresses, password and passkeys have pages of their own.
 func (s *Server) mountSecurity(r chi.Router) {
 	r.Get("/security", s.page(s.signedIn(s.security)))
-	r.Post("/security/two-step", s.page(s.changing("security", s.setTwoStep)))
-	r.Post("/security/distrust", s.page(s.changing("security", s.distrust)))
-	r.Get("/security/recovery", s.page(s.changing("security/recovery", s.recoveryPage)))
-	r.Post("/security/recovery", s.page(s.changing("security/recovery", s.renewRecovery)))
+	r.Post("/security/two-step", s.page(s.freshly("security", s.setTwoStep)))
+	r.Post("/security/distrust", s.page(s.freshly("security", s.distrust)))
+	r.Get("/security/recovery", s.page(s.freshly("security/recovery", s.recoveryPage)))
+	r.Post("/security/recovery", s.page(s.freshly("security/recovery", s.renewRecovery)))
 	s.mountApp(r)
 	s.mountPhone(r)
-}
-
-// changing is freshly for what somebody's second step is made of: who has one gives it, also
-// in a browser that is trusted. A password and a stolen cookie must not be enough to take it away.
-func (s *Server) changing(page string, h signedInHandler) handler {
-	return s.freshly(page, func(w http.ResponseWriter, r *http.Request, v visitor) error {
-		_, c, _, err := s.credentialOf(r.Context(), *v.account)
-		if err != nil {
-			return err
-		}
-		if c.Due() && s.Clock.Now().Sub(v.Session.Elevated) > freshLogin && len(otherFactors(c, v.Session.Methods)) > 0 {
-			return s.stepUp(w, s.Config.Origin()+s.path(page))
-		}
-		return h(w, r, v)
-	})
 }
 
 // security serves GET /security.
