@@ -44,18 +44,19 @@ func (d *Desk) AskReset(ctx context.Context, ask Ask) (credential.Issued, error)
 		return credential.Issued{}, err
 	}
 	i, err := d.o.Credentials.Begin(ctx, credential.Pending{
-		Kind: credential.PendingReset, Credential: known.ID, Account: owner.ID, Email: spelling(known, address),
+		// As it was typed: the page for the code shows it.
+		Kind: credential.PendingReset, Credential: known.ID, Account: owner.ID, Email: address,
 		Language: ask.Language, Continue: ask.Continue, Decoy: crowded || known.ID == "",
 	}, nil, ResetLife)
 	if err != nil {
 		return credential.Issued{}, err
 	}
-	return i, d.sendReset(ctx, i, owner)
+	return i, d.sendReset(ctx, i, known, owner)
 }
 
-func (d *Desk) sendReset(ctx context.Context, i credential.Issued, owner identity.Account) error {
+func (d *Desk) sendReset(ctx context.Context, i credential.Issued, known credential.Credential, owner identity.Account) error {
 	return d.send(ctx, letter{
-		kind: "reset", to: i.Email, language: i.Language, account: owner, args: map[string]any{"Minutes": minutes(ResetLife)},
+		kind: "reset", to: spelling(known, i.Email), language: i.Language, account: owner, args: map[string]any{"Minutes": minutes(ResetLife)},
 		code: i.Code, page: "reset/new", key: i.Secret, expires: i.Expires, decoy: i.Decoy,
 	})
 }
@@ -73,11 +74,16 @@ func (d *Desk) ResendReset(ctx context.Context, id, browser string) (credential.
 	if err != nil {
 		return credential.Pending{}, err
 	}
+	known, err := d.byEmail(ctx, i.Email)
+	if err != nil {
+		return credential.Pending{}, err
+	}
 	owner, err := d.owner(ctx, p.ID, i.Credential)
 	if err != nil {
 		return credential.Pending{}, err
 	}
-	return i.Pending, d.sendReset(ctx, i, owner)
+	i.Decoy = i.Decoy || known.ID != i.Credential // the address is another's by now, or nobody's
+	return i.Pending, d.sendReset(ctx, i, known, owner)
 }
 
 // ResetByCode makes of a code the key of a link, which is what a new password is chosen

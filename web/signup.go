@@ -150,6 +150,7 @@ func (s *Server) signUpInvited(w http.ResponseWriter, r *http.Request, d destina
 	if err != nil {
 		return s.deskError(err, s.path("login"))
 	}
+	d.fresh = true // as in signedUp
 	if err := s.admitProof(w, r, d, shown); err != nil || shown.Role == "" {
 		return err
 	}
@@ -248,7 +249,8 @@ func (s *Server) signUpCode(w http.ResponseWriter, r *http.Request) error {
 	return s.signedUp(w, r, d, shown, err)
 }
 
-// signedUp ends a sign-up that was confirmed.
+// signedUp ends a sign-up that was confirmed. Whoever is signed in in this browser by then may be
+// somebody else, to whose account nothing is to be linked.
 func (s *Server) signedUp(w http.ResponseWriter, r *http.Request, d destination, shown accounts.Proof, err error) error {
 	switch {
 	case errors.Is(err, credential.ErrTaken):
@@ -256,6 +258,7 @@ func (s *Server) signedUp(w http.ResponseWriter, r *http.Request, d destination,
 	case err != nil:
 		return s.deskError(err, d.addTo(s.path("signup")))
 	}
+	d.fresh = true // see destination
 	return s.admitProof(w, r, d, shown)
 }
 
