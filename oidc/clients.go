@@ -47,6 +47,7 @@ func listed(apps []config.Application, legacy bool) (map[string]*Client, error) 
 	for _, app := range apps {
 		m := app.Client
 		if m.ClientID == "" {
+			m.RequireMFA = false // the way through our login asks for it
 			if given := givenFields(m); len(given) > 0 {
 				problems = append(problems, app.Problem("client_id", "is missing, but there is "+strings.Join(given, ", ")+", which is for clients", "write a client_id, or remove the rest"))
 			}

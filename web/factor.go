@@ -68,7 +68,7 @@ func (s *Server) factorDue(r *http.Request, v visitor, d destination, p proof) (
 	if err != nil || !ok || !c.Due() || len(otherFactors(c, p.methods)) == 0 {
 		return false, err
 	}
-	if local.Account.TrustFor == 0 {
+	if local.Account.TrustFor == 0 || d.wantsFactor() {
 		return true, nil
 	}
 	trusted, err := s.trusted(r, owner, c)

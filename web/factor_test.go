@@ -334,6 +334,30 @@ func TestTrustedBrowser(t *testing.T) {
 	b.toFactor("login/alpha", "ada")
 }
 
+// TestTrustIsNotEnough: where an application wants a second factor, trusted browsers give it
+// as well.
+func TestTrustIsNotEnough(t *testing.T) {
+	s := newServer(t, withAccounts(`{}`), applications(`[{"url": "https://vault.example.org/", "name": "Vault", "require_mfa": true}]`))
+	b := s.browser()
+	b.login("alpha", "ada")
+	app, _ := b.setUpApp()
+	b.submit("logout").want(302)
+	at := b.toFactor("login/alpha", "ada")
+	b.submit(at, "code", app.code(s.clock.Now()), "trust", "yes").leadsTo("/account")
+	b.submit("logout").want(302)
+	const vault = "?redirect_uri=https://vault.example.org/"
+	at = b.toFactor("login/alpha"+vault, "ada")
+	s.clock.Advance(time.Minute)
+	b.submit(at, "code", app.code(s.clock.Now())).leadsTo("https://vault.example.org/")
+	b.submit("logout").want(302)
+	// Who is signed in already gives it on the way.
+	b.login("alpha", "ada")
+	b.follow("https://vault.example.org/", "login"+vault).want(302)
+	if a := b.open("login" + vault); !strings.HasPrefix(a.location(), "/factor?redirect_uri=") {
+		t.Errorf("an application that wants two factors gets somebody with one: %s", a.location())
+	}
+}
+
 func TestTrustTurnedOff(t *testing.T) {
 	s := newServer(t, withAccounts(`{"trustDays": 0}`))
 	b := s.browser()
