@@ -34,25 +34,34 @@ const (
 type hasher struct {
 	mu              sync.Mutex
 	places, running int
-	queue           []chan struct{} // closed when it is their turn
-	// took is what a hash has taken lately, from getting a place to giving it back.
+	queue           []*turn
+	// took is how long a place is taken for a hash, as of late.
 	took          time.Duration
 	made, refused atomic.Uint64
 }
 
-// atOnce is how many hashes are made at once.
+// turn is that of somebody who waits.
+type turn struct {
+	come chan struct{} // closed when it has come
+	// since is when it has come; whoever is woken late has kept the place waiting.
+	since time.Time
+}
+
+// atOnce is how many hashes are made at once. One processor is left to everybody else: while
+// all of them hash, the scheduler lets whoever waits for one have it after 10 ms, each time that
+// a request needs it anew.
 func atOnce(h providers.Hashing) int {
 	if h.AtOnce > 0 {
 		return h.AtOnce
 	}
-	return runtime.GOMAXPROCS(0)
+	return max(1, (runtime.GOMAXPROCS(0)-1)/int(max(1, h.Parallelism)))
 }
 
 // enter waits for one of so many places, which the caller has to leave. ErrBusy if that takes
 // too long, or would.
 func (h *hasher) enter(ctx context.Context, places int) (leave func(), err error) {
 	// The times here are about processors, not about the clock of the installation.
-	turn := make(chan struct{})
+	own := &turn{come: make(chan struct{})}
 	h.mu.Lock()
 	h.places = places
 	if ahead := len(h.queue); ahead >= places*queuePerPlace || h.took*time.Duration(ahead)/time.Duration(places) > patience {
@@ -60,22 +69,22 @@ func (h *hasher) enter(ctx context.Context, places int) (leave func(), err error
 		h.refused.Add(1)
 		return nil, ErrBusy
 	}
-	h.queue = append(h.queue, turn)
+	h.queue = append(h.queue, own)
 	h.next()
 	h.mu.Unlock()
 
 	wait, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
 	select {
-	case <-turn:
-		return h.leaver(), nil
+	case <-own.come:
+		return func() { h.leave(own) }, nil
 	case <-wait.Done():
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	i := slices.Index(h.queue, turn)
+	i := slices.Index(h.queue, own)
 	if i < 0 {
-		return h.leaver(), nil // its turn has come at the same moment
+		return func() { h.leave(own) }, nil // it has come at the same moment
 	}
 	h.queue = slices.Delete(h.queue, i, i+1)
 	if ctx.Err() != nil {
@@ -88,26 +97,25 @@ func (h *hasher) enter(ctx context.Context, places int) (leave func(), err error
 // next lets begin who may, the first first. The caller has locked.
 func (h *hasher) next() {
 	for h.running < h.places && len(h.queue) > 0 {
-		close(h.queue[0])
+		first := h.queue[0]
 		h.queue = h.queue[1:]
 		h.running++
+		first.since = time.Now()
+		close(first.come)
 	}
 }
 
-// leaver gives back a place that is taken now.
-func (h *hasher) leaver() func() {
-	begin := time.Now()
-	return func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		if took := time.Since(begin); h.took == 0 {
-			h.took = took
-		} else {
-			h.took += (took - h.took) / 8
-		}
-		h.running--
-		h.next()
+// leave gives back the place of a turn.
+func (h *hasher) leave(t *turn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if took := time.Since(t.since); h.took == 0 {
+		h.took = took
+	} else {
+		h.took += (took - h.took) / 8
 	}
+	h.running--
+	h.next()
 }
 
 // hash makes the hash of a password that was checked.

@@ -36,7 +36,9 @@ const (
 	RegistrationClosed     = "closed"
 )
 
-// Hashing is the cost of argon2id (RFC 9106, 3.1), and how many hashes are made at once.
+// Hashing is the cost of argon2id (RFC 9106, 3.1), and how many hashes are made at once; 0:
+// as many as leave a processor free. Usually a hash has one lane: with more, one is made
+// quicker, and not more of them.
 type Hashing struct {
 	MemoryKiB, Iterations uint32
 	Parallelism           uint8
@@ -97,7 +99,7 @@ func (o *accountOptions) open(e *entry, p *Provider) {
 	a.Hashing = Hashing{
 		MemoryKiB:   uint32(e.count("options.hashing.memoryKiB", o.Hashing.MemoryKiB, 8192, 1<<20, 65536)),
 		Iterations:  uint32(e.count("options.hashing.iterations", o.Hashing.Iterations, 1, 64, 1)),
-		Parallelism: uint8(e.count("options.hashing.parallelism", o.Hashing.Parallelism, 1, 64, 2)),
+		Parallelism: uint8(e.count("options.hashing.parallelism", o.Hashing.Parallelism, 1, 64, 1)),
 		AtOnce:      int(e.count("options.hashing.atOnce", o.Hashing.AtOnce, 1, 256, 0)),
 	}
 	if first := slices.IndexFunc(e.cfg.Providers, func(other config.Provider) bool {

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -44,7 +45,7 @@ var steadyPaths = []string{"/token", "/about"}
 
 // usualHash is what a hash of a password costs where providers.json says nothing of it. If
 // it were not, each sign-in would renew the hash, and the figures would be half of what they are.
-var usualHash = argon2id.Params{Memory: 64 << 10, Iterations: 1, Parallelism: 2, SaltLength: 16, KeyLength: 32}
+var usualHash = argon2id.Params{Memory: 64 << 10, Iterations: 1, Parallelism: 1, SaltLength: 16, KeyLength: 32}
 
 // setUpAccounts is a folder with accounts that live in it: person0@example.org, …, all with
 // the password "password". The server believes us where requests come from.
@@ -345,9 +346,12 @@ func judge(asked []signIn, bare float64) []measured {
 	}
 	answered := float64(len(served) + len(refusals))
 	perSecond := float64(len(served)) / end.Seconds()
+	// The server leaves one processor to everybody else.
+	cores := runtime.GOMAXPROCS(0)
+	hashing := max(1, cores-1)
 	return []measured{
 		{Name: "sign-ins asked", Value: float64(len(asked)) / stormFor.Seconds(), Unit: "/s", Ratio: float64(len(asked)) / stormFor.Seconds() / bare, Against: "argon2id on all cores"},
-		{Name: "sign-ins served", Value: perSecond, Unit: "/s", Ratio: perSecond / bare, Against: "argon2id on all cores", Bound: 0.8},
+		{Name: "sign-ins served", Value: perSecond, Unit: "/s", Ratio: perSecond / bare, Against: "argon2id on all cores", Bound: 0.8 * float64(hashing) / float64(cores)},
 		{Name: "served, or refused with Retry-After", Value: answered, Unit: "", Ratio: answered / float64(len(asked)), Against: "those asked", Bound: 1},
 		{Name: "served after, 99 % within", Value: percentile(waits, 99).Seconds(), Unit: "s", Bound: 10, AtMost: true},
 		{Name: "refused after, 99 % within", Value: milliseconds(percentile(refusals, 99)), Unit: "ms", Bound: 100, AtMost: true},
