@@ -292,6 +292,9 @@ func (s *Server) followKeys() {
 // Hub is the hub of the server's sockets.
 func (s *Server) Hub() *events.Hub { return s.hub }
 
+// Hashes is how many passwords of accounts that live here were hashed since the start.
+func (s *Server) Hashes() uint64 { return s.desk.Hashes() }
+
 // TellLogouts tells clients of ends of sessions until ctx ends.
 func (s *Server) TellLogouts(ctx context.Context) { s.openid.TellLogouts(ctx) }
 
