@@ -171,6 +171,12 @@ func (s *Server) undoMerge(w http.ResponseWriter, r *http.Request, v visitor) er
 	if err != nil {
 		return err
 	}
+	// An identity that is let go is out of reach of the second factor, or takes that along.
+	if owes, err := s.owesFactor(r.Context(), v); err != nil {
+		return err
+	} else if owes {
+		return s.stepUp(w, s.Config.Origin()+s.path("account"))
+	}
 	f := note("success", "merge_undone", nil)
 	account, restored, err := s.Users.UndoMerge(r.Context(), v.account.ID, fields["merge"])
 	if err == nil {

@@ -307,8 +307,13 @@ func (s *Server) apiPassword(w http.ResponseWriter, r *http.Request, fields pass
 	if !ok {
 		return &Error{Status: http.StatusConflict, Code: "email_first", Message: "There is no address to sign in with yet."}
 	}
-	// The password that they have shows who they are; without one a recent sign-in does.
-	if c.Password == nil && !s.isFresh(v.Session) {
+	// The password that they have shows who they are; without one a recent sign-in does. The second
+	// factor is given to POST /api/v1/session/factor before.
+	owes, err := s.owesFactor(r.Context(), v)
+	if err != nil {
+		return err
+	}
+	if owes || c.Password == nil && !s.isFresh(v.Session) {
 		return &Error{Status: http.StatusForbidden, Code: "sign_in_again", Message: "This needs a sign-in of the last minutes."}
 	}
 	challenged, err := s.challengedCall(r, "login", fields.Challenge)

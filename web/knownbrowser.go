@@ -47,15 +47,17 @@ func (s *Server) bind(w http.ResponseWriter, r *http.Request, v session.Visit, a
 // bindMore is bind for who proves one more identity while they are signed in: their session
 // gets another secret, and stays what it was otherwise. Whoever finds an open browser could
 // link an identity of their own: that proves nothing of whose account it is, and no second factor.
+// Who proves one that is theirs already has signed in once more, with what they have given now.
 func (s *Server) bindMore(w http.ResponseWriter, r *http.Request, v visitor, account identity.Account, d destination, p proof) (session.Session, error) {
 	from, err := s.rememberBrowser(w, r, account)
 	if err != nil {
 		return session.Session{}, err
 	}
-	l := s.loginOf(r, account.ID, from, d, p.more(v.Session))
-	if own := v.account.Identities[p.profile.Provider]; own.ID != p.profile.ID {
-		l.AuthTime = v.Session.AuthTime
+	if own := v.account.Identities[p.profile.Provider]; own.ID == p.profile.ID {
+		return s.Sessions.SignIn(r.Context(), w, v.Visit, s.loginOf(r, account.ID, from, d, p))
 	}
+	l := s.loginOf(r, account.ID, from, d, p.more(v.Session))
+	l.AuthTime = v.Session.AuthTime
 	if !slices.Contains(p.methods, session.MethodMFA) {
 		l.Elevated = v.Session.Elevated
 	}

@@ -159,14 +159,16 @@ func (s *Server) freshly(page string, h signedInHandler) handler {
 	})
 }
 
-// owesFactor tells whether who is signed in asks for a second factor at sign-ins, and has not
-// given one within freshLogin.
+// owesFactor tells whether who is signed in has a second factor, and has not given it within
+// freshLogin. An app or a phone is one also for who has turned off that sign-ins ask for it: it is what
+// applications ask for, and whoever has the password could put one of their own in its place.
 func (s *Server) owesFactor(ctx context.Context, v visitor) (bool, error) {
 	_, c, _, err := s.credentialOf(ctx, *v.account)
 	if err != nil {
 		return false, err
 	}
-	return c.Due() && s.Clock.Now().Sub(v.Session.Elevated) > freshLogin && len(otherFactors(c, v.Session.Methods)) > 0, nil
+	has := c.Due() || c.TOTP != nil || c.Phone != nil && c.Phone.Factor
+	return has && s.Clock.Now().Sub(v.Session.Elevated) > freshLogin && len(otherFactors(c, v.Session.Methods)) > 0, nil
 }
 
 // confirmURL is where who is signed in proves again who they are, on the way to a page below

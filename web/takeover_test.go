@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,4 +50,75 @@ func TestSignUpWhereSomebodyElseIsSignedIn(t *testing.T) {
 	if u := b.user(); u.ID == ben || len(u.Identities) != 1 {
 		t.Errorf("who has followed the invitation is %+v", u)
 	}
+}
+
+// Who proves their first factor once more, while they are signed in, has not given the second
+// one with it: what a client is told of the sign-in is of this one.
+func TestFirstFactorAgainIsOne(t *testing.T) {
+	s := newServer(t, withAccounts(`{}`))
+	b := s.browser()
+	b.login("alpha", "ada")
+	app, _ := b.setUpApp()
+	s.clock.Advance(24 * time.Hour)
+	b.submit("login/alpha", "username", "ada", "password", "ada-pw").want(302)
+	if got := b.methods(); slices.Contains(got, "mfa") {
+		t.Errorf("with a password the session stands on %v, of this very moment", got)
+	}
+	at := b.open("security/app").want(302).location()
+	b.submit(at, "code", app.code(s.clock.Now())).want(302)
+	if got := b.methods(); !slices.Contains(got, "mfa") {
+		t.Errorf("with both factors the session stands on %v", got)
+	}
+	// One more identity takes nothing away.
+	b.submit("login/beta", "username", "ben", "password", "ben-pw").leadsTo("/account")
+	if got := b.methods(); !slices.Contains(got, "mfa") {
+		t.Errorf("after linking the session stands on %v", got)
+	}
+}
+
+// Undoing a merge takes identities out of reach of the second factor.
+func TestUndoOfMergeWantsTheSecondFactor(t *testing.T) {
+	s := newServer(t, withAccounts(`{}`))
+	other := s.browser()
+	other.login("beta", "ada")
+	other.setUpApp()
+	former := other.user()
+	b := s.browser()
+	b.login("alpha", "ada")
+	if _, err := s.users.Merge(t.Context(), b.user().ID, former.ID); err != nil {
+		t.Fatal(err)
+	}
+	s.clock.Advance(11 * time.Minute)
+	at := b.submit("account/undo-merge", "merge", former.ID).want(302).location()
+	if !strings.HasPrefix(at, "/factor?") {
+		t.Errorf("without the second factor it leads to %s", at)
+	}
+	if got := b.user(); got.Identities["account"].ID == "" {
+		t.Errorf("the second factor is gone: %v", got.Identities)
+	}
+}
+
+// Who has an app for codes, and wants it for some applications only, keeps it from whoever has
+// the password.
+func TestFactorIsNotReplacedWithoutIt(t *testing.T) {
+	s := newServer(t, withAccounts(`{}`))
+	b := s.browser()
+	b.login("alpha", "ada")
+	app, _ := b.setUpApp()
+	b.submit("security/two-step", "two_step", "off").leadsTo("/security")
+	s.clock.Advance(time.Hour)
+	thief := s.browser()
+	thief.login("alpha", "ada")
+	for _, page := range []string{"security/app", "security/phone", "security/passkeys/add", "security/recovery"} {
+		if got := thief.open(page).location(); !strings.HasPrefix(got, "/factor?") {
+			t.Errorf("with the password alone %s leads to %s", page, got)
+		}
+	}
+	thief.submit("security/app/remove").want(302)
+	if c := b.credential(); c.TOTP == nil {
+		t.Error("the app was taken away with a password")
+	}
+	at := thief.open("security/app").location()
+	thief.submit(at, "code", app.code(s.clock.Now())).leadsTo(strings.TrimSuffix(s.base, "/") + "/security/app")
+	thief.open("security/app").want(200)
 }
