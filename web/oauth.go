@@ -40,7 +40,7 @@ func (s *Server) newOpenID() (*oidc.Provider, error) {
 	}
 	return oidc.New(context.Background(), cfg.Applications, oidc.Options{
 		HasFactor: hasFactor,
-		Issuer: strings.TrimSuffix(cfg.BaseURL.String(), "/"), Store: s.Store, Users: s.Users, Sessions: s.Sessions, Tokens: s.Tokens,
+		Issuer:    strings.TrimSuffix(cfg.BaseURL.String(), "/"), Store: s.Store, Users: s.Users, Sessions: s.Sessions, Tokens: s.Tokens,
 		HTTP: outbound.New(outbound.Options{
 			Loopback: !cfg.Production(), Trusted: oidc.Addresses(cfg.Applications), Version: s.Version,
 		}),
