@@ -61,7 +61,7 @@ func accountsExamples(layout Layout) []Example {
 		{"signin-wrong", "E-mail and password, refused", signIn(func(p *SignInPage) { p.Email, p.Error = address, wrong("", "local_refused") })},
 		{"signin-wait", "E-mail and password, have to wait", signIn(func(p *SignInPage) {
 			p.Email, p.Unlock = address, "unlock"
-			p.Error = &FieldError{Message: Message{Kind: "error", ID: "local_wait", Args: map[string]any{"Minutes": "4"}}}
+			p.Error = &FieldError{Message: Message{Kind: "error", ID: "attempts_wait", Args: map[string]any{"Minutes": 4}}}
 		})},
 		{"signin-missing", "E-mail and password, nothing typed, German", signIn(func(p *SignInPage) { p.Layout, p.Error = german(p.Layout), wrong("username", "email_missing") })},
 		{"signin-client", "E-mail and password, for a client", signIn(func(p *SignInPage) { p.Application, p.Client = "Cocoda", client })},
