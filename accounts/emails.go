@@ -186,7 +186,10 @@ func (d *Desk) claim(ctx context.Context, a identity.Account, c credential.Crede
 // replaced is what an undo of another primary address brings back.
 type replaced struct {
 	Before []credential.Email `json:"before"`
-	New    string             `json:"new"`
+	// New is empty if the address was removed, and there is none in its place.
+	New string `json:"new"`
+	// Move is the Moves of the credential with it: which of two came first. Nodes' clocks do not tell.
+	Move int `json:"move"`
 }
 
 // MakePrimary has mail go to another of the addresses. The one before is told, and can
@@ -202,6 +205,9 @@ func (d *Desk) MakePrimary(ctx context.Context, who Person, address string) (cre
 		for i := range c.Emails {
 			c.Emails[i].Primary = c.Emails[i].Address == chosen
 		}
+		if old != chosen {
+			c.Moves++
+		}
 		return nil
 	})
 	if err != nil || old == chosen {
@@ -210,10 +216,10 @@ func (d *Desk) MakePrimary(ctx context.Context, who Person, address string) (cre
 	if err := d.claim(ctx, who.Account, c); err != nil {
 		return c, err
 	}
-	return c, d.offerUndo(ctx, who, old, replaced{before, chosen})
+	return c, d.offerUndo(ctx, who, old, replaced{before, chosen, c.Moves})
 }
 
-// offerUndo writes to the former address and to the present one.
+// offerUndo writes to the former address, and to the present one if there is one.
 func (d *Desk) offerUndo(ctx context.Context, who Person, old string, r replaced) error {
 	d.tell(ctx, letter{kind: "email_changed", to: r.New, language: who.Language, account: who.Account, args: map[string]any{"Address": r.New}})
 	if old == "" {
@@ -225,22 +231,28 @@ func (d *Desk) offerUndo(ctx context.Context, who Person, old string, r replaced
 	if err != nil {
 		return err
 	}
-	d.tell(ctx, letter{
+	l := letter{
 		kind: "email_change_old", to: old, language: who.Language, account: who.Account,
 		args: map[string]any{"Address": r.New, "Days": int(UndoLife / (24 * time.Hour))}, page: "security/emails/undo", key: i.Secret,
-	})
+	}
+	if r.New == "" {
+		l.kind = "email_removed"
+	}
+	d.tell(ctx, l)
 	return nil
 }
 
 // RemoveEmail takes an address away. Not the primary one, which the owner is reached by,
-// as long as there are others; and not the last while it is needed to sign in. *InvalidError, ErrLast.
+// as long as there are others; and not the last while it is needed to sign in. Taking away the
+// last can be undone like making another the primary one. *InvalidError, ErrLast.
 func (d *Desk) RemoveEmail(ctx context.Context, who Person, address string, otherWays bool) (credential.Credential, error) {
 	removed := ""
+	var before []credential.Email
 	c, err := d.o.Credentials.Update(ctx, who.Credential, func(c *credential.Credential) error {
 		if !hasEmail(*c, address) {
 			return &InvalidError{FieldEmail, "email_unknown"}
 		}
-		removed = spelling(*c, address)
+		removed, before = spelling(*c, address), slices.Clone(c.Emails)
 		if len(c.Emails) > 1 && c.Primary() == removed {
 			return &InvalidError{FieldEmail, "email_primary"}
 		}
@@ -255,6 +267,9 @@ func (d *Desk) RemoveEmail(ctx context.Context, who Person, address string, othe
 			}
 		}
 		c.Emails = slices.DeleteFunc(c.Emails, func(e credential.Email) bool { return e.Address == removed })
+		if len(c.Emails) == 0 {
+			c.Moves++
+		}
 		c.Changed = d.o.Clock.Now()
 		return nil
 	})
@@ -265,7 +280,10 @@ func (d *Desk) RemoveEmail(ctx context.Context, who Person, address string, othe
 	if err := d.o.Credentials.Withdraw(ctx, credential.PendingReset, c.ID); err != nil {
 		return c, err
 	}
-	return c, d.claim(ctx, who.Account, c)
+	if err := d.claim(ctx, who.Account, c); err != nil || len(c.Emails) > 0 {
+		return c, err
+	}
+	return c, d.offerUndo(ctx, who, removed, replaced{Before: before, Move: c.Moves})
 }
 
 // UndoEmail takes back that another address was made the primary one, with the link that
@@ -306,7 +324,7 @@ func (d *Desk) UndoEmail(ctx context.Context, key string) (resetKey string, err 
 	if err != nil {
 		return "", err
 	}
-	if err := d.withdrawSince(ctx, p); err != nil {
+	if err := d.withdrawSince(ctx, p, r); err != nil {
 		return "", err
 	}
 	if err := d.signedOut(ctx, owner, ""); err != nil {
@@ -325,7 +343,7 @@ func (d *Desk) UndoEmail(ctx context.Context, key string) (resetKey string, err 
 
 // withdrawSince ends what has begun since an undo was offered. Undos of before stay good:
 // otherwise whoever has an account in their hands could make the owner's worthless by one of their own.
-func (d *Desk) withdrawSince(ctx context.Context, undo credential.Pending) error {
+func (d *Desk) withdrawSince(ctx context.Context, undo credential.Pending, r replaced) error {
 	for _, kind := range []string{credential.PendingReset, credential.PendingEmail} {
 		if err := d.o.Credentials.Withdraw(ctx, kind, undo.Credential); err != nil {
 			return err
@@ -336,7 +354,8 @@ func (d *Desk) withdrawSince(ctx context.Context, undo credential.Pending) error
 		return err
 	}
 	for _, p := range undos {
-		if p.Created.Before(undo.Created) {
+		var other replaced
+		if err := d.o.Credentials.Payload(p, &other); err == nil && other.Move < r.Move {
 			continue
 		}
 		if err := d.o.Credentials.End(ctx, p); err != nil && !errors.Is(err, credential.ErrNotFound) {

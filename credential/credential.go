@@ -46,7 +46,9 @@ type Credential struct {
 	Phone    *Phone         `json:"phone,omitempty"`
 	// TwoStep: every sign-in to the account asks for a second factor, whatever the
 	// provider, unless it was a passkey that has verified the person.
-	TwoStep bool      `json:"twoStep,omitempty"`
+	TwoStep bool `json:"twoStep,omitempty"`
+	// Moves counts how often mail has gone to another address from then on.
+	Moves   int       `json:"moves,omitempty"`
 	Created time.Time `json:"created"`
 	// Changed is when something was taken away or replaced that others may have got hold
 	// of: browsers that were trusted before, and sign-ins half done, are not any more.

@@ -51,6 +51,7 @@ var MailKinds = map[string]MailKind{
 	// What has changed. The link leads to where it can be undone.
 	"password_changed": {nil, false, true},
 	"email_change_old": {[]string{"Address", "Days"}, false, true},
+	"email_removed":    {[]string{"Days"}, false, true},
 	"email_changed":    {[]string{"Address"}, false, false},
 	"email_added":      {[]string{"Address"}, false, true},
 	"factor_added":     {[]string{"Factor"}, false, true},

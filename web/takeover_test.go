@@ -122,3 +122,52 @@ func TestFactorIsNotReplacedWithoutIt(t *testing.T) {
 	thief.submit(at, "code", app.code(s.clock.Now())).leadsTo(strings.TrimSuffix(s.base, "/") + "/security/app")
 	thief.open("security/app").want(200)
 }
+
+// Whoever moves an account from address to address has undos of their own. Which came first is
+// not told by the clocks of the nodes that they came to.
+func TestUndoOfTheOwnerOutlivesThoseOfAThief(t *testing.T) {
+	s := newServer(t, localProviders(""))
+	s.browser().newLocal(adaMail, goodWords)
+	s.clock.Advance(30 * 24 * time.Hour)
+	thief := s.browser()
+	thief.localLogin(adaMail, goodWords).leadsTo("/account")
+	for _, email := range []string{"thief@evil.example", "spare@evil.example"} {
+		page := thief.submit("security/emails", "email", email).want(302).location()
+		thief.submit(page, "code", s.codeOf(email)).leadsTo("/security/emails")
+	}
+	s.clock.Advance(2 * time.Second)
+	thief.submit("security/emails/primary", "email", "thief@evil.example").leadsTo("/security/emails")
+	link := s.linkOf(adaMail)
+	s.clock.Advance(-time.Second) // a node whose clock is behind
+	thief.submit("security/emails/primary", "email", "spare@evil.example").leadsTo("/security/emails")
+	thief.submit("security/emails/undo", "key", keyOf(s.linkOf("thief@evil.example"))).want(302)
+	s.clock.Advance(time.Minute)
+	s.browser().submit("security/emails/undo", "key", keyOf(link)).want(302)
+	if c := s.credentialOf(adaMail); len(c.Emails) != 1 || c.Primary() != adaMail {
+		t.Errorf("the addresses are %+v", c.Emails)
+	}
+}
+
+// The only address of an account is not taken away behind the back of whoever reads its mail.
+func TestRemovingTheOnlyAddressIsTold(t *testing.T) {
+	s := newServer(t, localProviders(""))
+	b := s.browser()
+	b.login("alpha", "ada")
+	page := b.submit("security/emails", "email", adaMail).want(302).location()
+	b.submit(page, "code", s.codeOf(adaMail)).leadsTo("/security/emails")
+	s.clock.Advance(30 * 24 * time.Hour)
+	thief := s.browser()
+	thief.login("alpha", "ada")
+	thief.submit("security/emails/remove", "email", adaMail).leadsTo("/security/emails")
+	page = thief.submit("security/emails", "email", "thief@evil.example").want(302).location()
+	thief.submit(page, "code", s.codeOf("thief@evil.example")).leadsTo("/security/emails")
+	if m := s.mail(adaMail); m.Kind != "email_removed" {
+		t.Fatalf("the latest mail to the owner is %s", m.Kind)
+	}
+	owner := s.browser()
+	owner.submit("security/emails/undo", "key", keyOf(s.linkOf(adaMail))).want(302)
+	thief.get("currentUser").want(401)
+	if c := s.credentialOf(adaMail); len(c.Emails) != 1 || c.Primary() != adaMail {
+		t.Errorf("the addresses are %+v", c.Emails)
+	}
+}
