@@ -8,6 +8,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"login-server/accounts"
+	"login-server/audit"
 	"login-server/credential"
 	"login-server/providers"
 	"login-server/templates"
@@ -164,6 +165,12 @@ func (s *Server) grantInvited(r *http.Request, shown accounts.Proof) {
 	owner, err := s.Users.Owner(r.Context(), shown.Profile.Provider, shown.Profile.ID)
 	if err == nil {
 		_, err = s.Users.Grant(r.Context(), owner.ID, shown.Role)
+	}
+	if err == nil {
+		err = s.Audit.Record(r.Context(), audit.Entry{
+			Actor: audit.ActorSystem, Action: "user.grant", Target: owner.ID, TargetName: owner.Name, Address: clientAddress(r),
+			Detail: map[string]string{"role": shown.Role, "by": "invitation"},
+		})
 	}
 	if err != nil {
 		s.Log.Error("the role of an invitation was not given", "role", shown.Role, "credential", shown.Profile.ID, "err", err)
