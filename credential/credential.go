@@ -268,8 +268,13 @@ func (b *Book) Update(ctx context.Context, id string, change func(*Credential) e
 	return item.Value, err
 }
 
-// Delete removes a credential; it is no error if there is none.
+// Delete removes a credential with what waits for it; it is no error if there is none.
 func (b *Book) Delete(ctx context.Context, id string) error {
+	for _, kind := range []string{PendingReset, PendingEmail, PendingUndoEmail, PendingUnlock, PendingLogin, PendingNotMe} {
+		if err := b.Withdraw(ctx, kind, id); err != nil {
+			return err
+		}
+	}
 	err := b.credentials.Delete(ctx, id)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil

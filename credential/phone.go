@@ -4,16 +4,20 @@ import "context"
 
 // SetPhone gives a credential a number that somebody has shown to be theirs, as a factor and,
 // if signIn, as a way to sign in, in the place of the one before. ErrTaken if it is somebody
-// else's.
-func (b *Book) SetPhone(ctx context.Context, id, number string, signIn bool) (Credential, error) {
+// else's. beside is that of RemovePhone.
+func (b *Book) SetPhone(ctx context.Context, id, number string, signIn bool, beside int) (Credential, error) {
 	return b.Update(ctx, id, func(c *Credential) error {
 		now := b.o.Clock.Now()
+		could := c.SignsIn()
 		had := c.Phone != nil && c.Phone.Factor
 		if c.Phone != nil && c.Phone.Number != number {
 			c.Changed = now
 		}
 		c.gainFactor(had)
 		c.Phone = &Phone{Number: number, Verified: now, Factor: true, SignIn: signIn}
+		if could && beside == 0 && !c.SignsIn() {
+			return ErrLast
+		}
 		return nil
 	})
 }

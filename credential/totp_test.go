@@ -255,7 +255,7 @@ func TestLastFactorRemoved(t *testing.T) {
 	if _, _, err := f.book.RenewRecovery(t.Context(), f.id); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.book.SetPhone(t.Context(), f.id, "+4915112345678", false); err != nil {
+	if _, err := f.book.SetPhone(t.Context(), f.id, "+4915112345678", false, 1); err != nil {
 		t.Fatal(err)
 	}
 	c, err := f.book.RemoveTOTP(t.Context(), f.id)
@@ -275,14 +275,14 @@ func TestLastFactorRemoved(t *testing.T) {
 func TestPhone(t *testing.T) {
 	f := newFactors(t)
 	const number = "+4915112345678"
-	if _, err := f.book.SetPhone(t.Context(), f.id, number, true); err != nil {
+	if _, err := f.book.SetPhone(t.Context(), f.id, number, true, 1); err != nil {
 		t.Fatal(err)
 	}
 	other, err := f.book.Create(t.Context(), func(*credential.Credential) {})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.book.SetPhone(t.Context(), other.ID, number, true); !errors.Is(err, credential.ErrTaken) {
+	if _, err := f.book.SetPhone(t.Context(), other.ID, number, true, 1); !errors.Is(err, credential.ErrTaken) {
 		t.Errorf("somebody else's number: %v", err)
 	}
 	if _, err := f.book.RemovePhone(t.Context(), f.id, 0); !errors.Is(err, credential.ErrLast) {
@@ -290,5 +290,52 @@ func TestPhone(t *testing.T) {
 	}
 	if _, err := f.book.RemovePhone(t.Context(), f.id, 1); err != nil {
 		t.Errorf("with another way beside: %v", err)
+	}
+}
+
+// A number of which codes are the only way in is not made one that they are no way in with.
+func TestPhoneThatIsTheLastWay(t *testing.T) {
+	f := newFactors(t)
+	c, err := f.book.Create(t.Context(), func(c *credential.Credential) {
+		c.Phone = &credential.Phone{Number: "+4915112345670", Verified: f.clock.Now(), SignIn: true}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.book.SetPhone(t.Context(), c.ID, "+4915112345671", false, 0); !errors.Is(err, credential.ErrLast) {
+		t.Errorf("got %v, want ErrLast", err)
+	}
+	for _, ways := range []struct {
+		signIn bool
+		beside int
+	}{{true, 0}, {false, 1}} {
+		if _, err := f.book.SetPhone(t.Context(), c.ID, "+4915112345671", ways.signIn, ways.beside); err != nil {
+			t.Errorf("%+v: %v", ways, err)
+		}
+	}
+}
+
+// With a credential goes what waits for a mail of its owner: it has their address.
+func TestDeleteLeavesNothingThatWaits(t *testing.T) {
+	f := newFactors(t)
+	c, err := f.book.Create(t.Context(), func(*credential.Credential) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var waits []credential.Pending
+	for _, kind := range []string{credential.PendingReset, credential.PendingEmail, credential.PendingUndoEmail, credential.PendingUnlock, credential.PendingLogin, credential.PendingNotMe} {
+		i, err := f.book.Begin(t.Context(), credential.Pending{Kind: kind, Credential: c.ID, Email: "ada@example.org"}, nil, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		waits = append(waits, i.Pending)
+	}
+	if err := f.book.Delete(t.Context(), c.ID); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range waits {
+		if _, err := f.book.Pending(t.Context(), p.Kind, p.ID); !errors.Is(err, credential.ErrNotFound) {
+			t.Errorf("%s is left: %v", p.Kind, err)
+		}
 	}
 }

@@ -138,13 +138,13 @@ func (s *Server) addPhone(w http.ResponseWriter, r *http.Request, v visitor) err
 	if err != nil {
 		return err
 	}
-	c, err = s.Credentials.SetPhone(r.Context(), c.ID, p.Number, plan.SignIn && local.Account.PhoneSignIn)
+	c, err = s.Credentials.SetPhone(r.Context(), c.ID, p.Number, plan.SignIn && local.Account.PhoneSignIn, s.waysBeside(*v.account))
 	if errors.Is(err, credential.ErrTaken) {
 		// Said to who has the phone in hand, and to nobody else.
 		return s.redirectNoting(w, s.phoneURL(d, ""), fieldFlash("number", "phone_taken", nil))
 	}
 	if err != nil {
-		return err
+		return s.errLastWay(w, err)
 	}
 	s.factorTold(r, v, "factor_added", "security_phone")
 	return s.factorAdded(w, r, v, c, d, methodsOf[credential.FactorSMS]...)

@@ -261,7 +261,7 @@ func (s *Server) phoneRefused(w http.ResponseWriter, r *http.Request, p *provide
 		return err
 	}
 	if waits.Credential == "" {
-		return nil
+		return s.Credentials.Sham(r.Context()) // in the place of the note below
 	}
 	owner, err := s.Users.Owner(r.Context(), p.ID, waits.Credential)
 	if isNotFound(err) {
