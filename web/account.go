@@ -218,6 +218,54 @@ type personalData struct {
 	SignsInWith *personalCredential `json:"signsInWith"`
 	// Pictures are those that were uploaded, encoded in base64.
 	Pictures []personalPicture `json:"pictures"`
+	// Credential is what the person signs in with here; absent if that is nothing.
+	Credential *personalCredential `json:"credential,omitempty"`
+}
+
+// personalCredential is what somebody signs in with here as its owner gets it: without hashes,
+// keys and secrets, by which nobody learns anything about themselves.
+type personalCredential struct {
+	ID            string             `json:"id"`
+	Emails        []credential.Email `json:"emails"`
+	PasswordSet   time.Time          `json:"passwordSet,omitzero"`
+	Passkeys      []personalPasskey  `json:"passkeys"`
+	App           *personalApp       `json:"app,omitempty"`
+	RecoveryCodes int                `json:"recoveryCodes"`
+	Phone         *credential.Phone  `json:"phone,omitempty"`
+	TwoStep       bool               `json:"twoStep"`
+	Created       time.Time          `json:"created"`
+	Changed       time.Time          `json:"changed"`
+}
+
+// personalPasskey is a passkey as its owner gets it.
+type personalPasskey struct {
+	Name   string    `json:"name"`
+	Added  time.Time `json:"added"`
+	Used   time.Time `json:"used,omitzero"`
+	Cloned time.Time `json:"cloned,omitzero"`
+}
+
+// personalApp is an app for one-time codes as its owner gets it.
+type personalApp struct {
+	Added time.Time `json:"added"`
+	Used  time.Time `json:"used,omitzero"`
+}
+
+func personalCredentialOf(c credential.Credential) *personalCredential {
+	p := &personalCredential{
+		ID: c.ID, Emails: append([]credential.Email{}, c.Emails...), Passkeys: []personalPasskey{}, RecoveryCodes: c.RecoveryLeft(),
+		Phone: c.Phone, TwoStep: c.TwoStep, Created: c.Created, Changed: c.Changed,
+	}
+	if c.Password != nil {
+		p.PasswordSet = c.Password.Set
+	}
+	for _, k := range c.Passkeys {
+		p.Passkeys = append(p.Passkeys, personalPasskey{k.Name, k.Added, k.Used, k.Cloned})
+	}
+	if c.TOTP != nil {
+		p.App = &personalApp{c.TOTP.Added, c.TOTP.Used}
+	}
+	return p
 }
 
 // personalCredential is a credential as its owner gets it: nothing in it signs anybody in.
@@ -322,6 +370,12 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request, v visitor) err
 	}
 	for _, x := range sessions {
 		data.Sessions = append(data.Sessions, x.Info())
+	}
+	switch _, c, ok, err := s.credentialOf(ctx, *v.account); {
+	case err != nil:
+		return err
+	case ok:
+		data.Credential = personalCredentialOf(c)
 	}
 	w.Header().Set("Content-Disposition", `attachment; filename="account.json"`)
 	return writeJSON(w, data)
