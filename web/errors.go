@@ -119,7 +119,8 @@ func (s *Server) publicError(w http.ResponseWriter, r *http.Request, err error) 
 	if e.Status >= 500 {
 		level = slog.LevelError
 	}
-	if (e.Cause != nil || e.Status >= 500) && e != errStopping && !errors.Is(err, store.ErrAway) { // of that the store itself speaks
+	deliberate := e == errStopping || e.Code == "busy" && e.Cause == nil
+	if (e.Cause != nil || e.Status >= 500) && !deliberate && !errors.Is(err, store.ErrAway) { // of that the store itself speaks
 		s.Log.Log(r.Context(), level, "request failed", "request_id", requestID(w), "method", r.Method, "route", routeOf(r), "status", e.Status, "code", e.Code, "err", err)
 	}
 	return e
