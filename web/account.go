@@ -214,8 +214,6 @@ type personalData struct {
 	SignIns  []session.SignIn  `json:"signIns"`
 	// Applications are those that the person has let in.
 	Applications []personalApplication `json:"applications"`
-	// SignsInWith is what the person proves themselves with here; null if that is nothing.
-	SignsInWith *personalCredential `json:"signsInWith"`
 	// Pictures are those that were uploaded, encoded in base64.
 	Pictures []personalPicture `json:"pictures"`
 	// Credential is what the person signs in with here; absent if that is nothing.
@@ -268,41 +266,6 @@ func personalCredentialOf(c credential.Credential) *personalCredential {
 	return p
 }
 
-// personalCredential is a credential as its owner gets it: nothing in it signs anybody in.
-type personalCredential struct {
-	Emails   []credential.Email `json:"emails"`
-	Password *time.Time         `json:"passwordSet,omitempty"`
-	Passkeys []personalFactor   `json:"passkeys"`
-	App      *personalFactor    `json:"app,omitempty"`
-	// Recovery is how many codes are left.
-	Recovery int               `json:"recoveryCodes"`
-	Phone    *credential.Phone `json:"phone,omitempty"`
-	TwoStep  bool              `json:"twoStep"`
-	Created  time.Time         `json:"created"`
-}
-
-type personalFactor struct {
-	Name  string    `json:"name,omitempty"`
-	Added time.Time `json:"added"`
-	Used  time.Time `json:"used,omitzero"`
-}
-
-func personalCredentialOf(c credential.Credential) *personalCredential {
-	p := &personalCredential{
-		Emails: append([]credential.Email{}, c.Emails...), Passkeys: []personalFactor{}, Recovery: c.RecoveryLeft(), Phone: c.Phone, TwoStep: c.TwoStep, Created: c.Created,
-	}
-	if c.Password != nil {
-		p.Password = &c.Password.Set
-	}
-	for _, k := range c.Passkeys {
-		p.Passkeys = append(p.Passkeys, personalFactor{k.Name, k.Added, k.Used})
-	}
-	if c.TOTP != nil {
-		p.App = &personalFactor{Added: c.TOTP.Added, Used: c.TOTP.Used}
-	}
-	return p
-}
-
 // personalPicture is a picture as its owner gets it.
 type personalPicture struct {
 	URL   string    `json:"url"`
@@ -345,13 +308,6 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request, v visitor) err
 		return err
 	}
 	data := personalData{Exported: s.Clock.Now(), Account: personal(*v.account), Former: []personalAccount{}, Sessions: []session.Info{}, SignIns: history}
-	_, c, ok, err := s.credentialOf(ctx, *v.account)
-	if err != nil {
-		return err
-	}
-	if ok {
-		data.SignsInWith = personalCredentialOf(c)
-	}
 	applications, err := s.openid.Connected(ctx, ids...)
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
 package web_test
 
 import (
-	"encoding/base64"
 	"slices"
 	"strings"
 	"testing"
@@ -170,20 +169,5 @@ func TestRemovingTheOnlyAddressIsTold(t *testing.T) {
 	thief.get("currentUser").want(401)
 	if c := s.credentialOf(adaMail); len(c.Emails) != 1 || c.Primary() != adaMail {
 		t.Errorf("the addresses are %+v", c.Emails)
-	}
-}
-
-// What somebody downloads has all that they sign in with, and nothing that signs in.
-func TestDownloadHasNoSecrets(t *testing.T) {
-	s := newServer(t, localProviders(""))
-	b := s.browser()
-	b.newLocal(adaMail, goodWords)
-	b.setUpApp()
-	c := s.credentialOf(adaMail)
-	a := b.open("account/data").want(200, `"signsInWith":{"emails":[{"address":"`+adaMail+`"`, `"passwordSet":`, `"app":{"added":`, `"recoveryCodes":10`)
-	for _, secret := range []string{c.Password.Hash, c.TOTP.Secret, base64.StdEncoding.EncodeToString(c.Recovery[0].Hash)} {
-		if strings.Contains(a.body, secret) {
-			t.Errorf("the download has %s", secret)
-		}
 	}
 }
