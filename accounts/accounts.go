@@ -23,6 +23,7 @@ import (
 	"slices"
 	"time"
 
+	"login-server/audit"
 	"login-server/backoff"
 	"login-server/clock"
 	"login-server/credential"
@@ -119,8 +120,6 @@ type Proof struct {
 	Credential credential.Credential
 	// Continue is the query of where they wanted to go when it began; may be empty.
 	Continue string
-	// Role is what an invitation makes them; empty for most.
-	Role string
 }
 
 // Options are what a Desk stands on.
@@ -133,6 +132,8 @@ type Options struct {
 	Backoff   *backoff.Book
 	Notify    *notify.Queue
 	Templates *templates.Set
+	// Audit is told of roles that invitations give.
+	Audit *audit.Book
 	// BaseURL and Title are those of the installation. Links in mails begin with BaseURL.
 	BaseURL, Title string
 	Clock          clock.Clock
@@ -211,7 +212,10 @@ func profile(provider string, c credential.Credential, a identity.Account, name 
 // proof is what a credential that somebody has shown to be theirs is good for.
 func (d *Desk) proof(ctx context.Context, c credential.Credential, name string, methods ...string) (Proof, error) {
 	p, err := d.Profile(ctx, c, name)
-	return Proof{Profile: p, Methods: methods, Credential: c}, err
+	if err != nil {
+		return Proof{}, err
+	}
+	return d.appointed(ctx, Proof{Profile: p, Methods: methods, Credential: c})
 }
 
 // letter is a mail to be queued.

@@ -2,9 +2,11 @@ package accounts
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"time"
 
+	"login-server/audit"
 	"login-server/credential"
 	"login-server/providers"
 )
@@ -107,7 +109,32 @@ func (d *Desk) SignUpInvited(ctx context.Context, key string, s SignUp) (Proof, 
 		return Proof{}, err
 	}
 	p.Continue = s.Continue
-	proof, err := d.register(ctx, p, waiting)
-	proof.Role = inv.Role
-	return proof, err
+	return d.register(ctx, p, waiting, inv.Role)
+}
+
+// appointed gives somebody what their invitation has made of them, before they are let in. It
+// stands in the credential until the account has it: what is cut short is made up for when they
+// sign in next.
+func (d *Desk) appointed(ctx context.Context, shown Proof) (Proof, error) {
+	role := shown.Credential.Role
+	if role == "" {
+		return shown, nil
+	}
+	a, _, err := d.o.Users.SignIn(ctx, shown.Profile)
+	if err != nil {
+		return Proof{}, err
+	}
+	if _, err := d.o.Users.Grant(ctx, a.ID, role); err != nil {
+		return Proof{}, fmt.Errorf("give the role of an invitation: %w", err)
+	}
+	if err := d.o.Audit.Record(ctx, audit.Entry{
+		Actor: audit.ActorSystem, Action: "user.grant", Target: a.ID, TargetName: a.Name, Detail: map[string]string{"role": role, "by": "invitation"},
+	}); err != nil {
+		return Proof{}, err
+	}
+	shown.Credential, err = d.o.Credentials.Update(ctx, shown.Credential.ID, func(c *credential.Credential) error {
+		c.Role = ""
+		return nil
+	})
+	return shown, err
 }

@@ -70,11 +70,24 @@ func (d *Desk) CheckPassword(ctx context.Context, a Attempt) (Proof, error) {
 	if err := d.o.Backoff.Passed(ctx, name, a.Network); err != nil {
 		return Proof{}, err
 	}
-	if outdated(hash, options.Hashing) {
+	// There may have been a queue for hashes: whoever has chosen another password since, and
+	// with it ended all sessions, does not want one to begin with this.
+	read := c.Password.Set
+	c, err = d.o.Credentials.Get(ctx, c.ID)
+	switch {
+	case errors.Is(err, credential.ErrNotFound), err == nil && (c.Password == nil || !c.Password.Set.Equal(read)):
+		return Proof{}, ErrRefused
+	case err != nil:
+		return Proof{}, err
+	}
+	if outdated(c.Password.Hash, options.Hashing) {
 		c = d.rehashed(ctx, c, a.Password)
 	}
 	profile, err := profile(p.ID, c, owner, "")
-	return Proof{Profile: profile, Methods: []string{"pwd"}, Credential: c}, err
+	if err != nil {
+		return Proof{}, err
+	}
+	return d.appointed(ctx, Proof{Profile: profile, Methods: []string{"pwd"}, Credential: c})
 }
 
 // GuessedBy is the name under which failures at an address are counted (package backoff), in

@@ -221,14 +221,16 @@ func (d *Desk) create(ctx context.Context, p credential.Pending) (Proof, error) 
 	if err := d.o.Credentials.End(ctx, p); err != nil {
 		return Proof{}, err
 	}
-	return d.register(ctx, p, waiting)
+	return d.register(ctx, p, waiting, "")
 }
 
-// register makes a credential with an address that was verified.
-func (d *Desk) register(ctx context.Context, p credential.Pending, n newcomer) (Proof, error) {
+// register makes a credential with an address that was verified, of somebody who is to have a
+// role if it is not empty.
+func (d *Desk) register(ctx context.Context, p credential.Pending, n newcomer, role string) (Proof, error) {
 	now := d.o.Clock.Now()
 	c, err := d.o.Credentials.Create(ctx, func(c *credential.Credential) {
 		c.Emails = []credential.Email{{Address: p.Email, Primary: true, Verified: now}}
+		c.Role = role
 		if n.Hash != "" {
 			c.Password = &credential.Password{Hash: n.Hash, Set: now}
 		}

@@ -48,7 +48,9 @@ type Credential struct {
 	// provider, unless it was a passkey that has verified the person.
 	TwoStep bool `json:"twoStep,omitempty"`
 	// Moves counts how often mail has gone to another address from then on.
-	Moves   int       `json:"moves,omitempty"`
+	Moves int `json:"moves,omitempty"`
+	// Role is what an invitation makes of the account; empty once the account has it.
+	Role    string    `json:"role,omitempty"`
 	Created time.Time `json:"created"`
 	// Changed is when something was taken away or replaced that others may have got hold
 	// of: browsers that were trusted before, and sign-ins half done, are not any more.

@@ -17,6 +17,7 @@ import (
 	"github.com/alexedwards/argon2id"
 
 	"login-server/accounts"
+	"login-server/audit"
 	"login-server/credential"
 	"login-server/identity"
 )
@@ -641,6 +642,64 @@ func TestInvitation(t *testing.T) {
 	s.browser().open(replaced).want(400)
 }
 
+// A role that could not be given at once is not lost: nobody is in without it.
+func TestInvitationWithRole(t *testing.T) {
+	s := newServer(t, localProviders(`, "registration": "invitation"`))
+	link, err := s.running.Load().Desk().Invite(t.Context(), accounts.Invitation{Email: adaMail, Role: identity.RoleAdmin, Language: "en"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, _ := url.Parse(link)
+	b := s.browser()
+	made := make(chan struct{}) // closed once there is a credential
+	s.store.fail(func(kind string) error {
+		select {
+		case <-made:
+			if kind == "user" {
+				return errInternal
+			}
+		default:
+			if n, err := s.store.Engine.Count(t.Context(), "credential", ""); err == nil && n > 0 {
+				close(made)
+			}
+		}
+		return nil
+	})
+	b.submit("signup", "invitation", u.Query().Get("invitation"), "password", goodWords).want(500)
+	s.store.fail(func(string) error { return nil })
+	b.get("currentUser").want(401)
+	if b.localLogin(adaMail, goodWords).leadsTo("/account"); !s.roles(adaMail, identity.RoleAdmin) {
+		t.Error("the invitation's role is lost")
+	}
+	if c := s.credentialOf(adaMail); c.Role != "" {
+		t.Errorf("the role %q would be given again after it was taken away", c.Role)
+	}
+	granted, err := audit.NewBook(s.guard, s.clock.Now).List(t.Context(), audit.Query{Action: "user.grant"})
+	if err != nil || len(granted) != 1 || granted[0].Detail["by"] != "invitation" {
+		t.Errorf("the audit log has %+v, %v", granted, err)
+	}
+
+	next, err := s.running.Load().Desk().Invite(t.Context(), accounts.Invitation{Email: "bea@example.org", Role: identity.RoleAdmin, Language: "en"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, _ = url.Parse(next)
+	s.browser().submit("signup", "invitation", u.Query().Get("invitation"), "password", goodWords).leadsTo("/account")
+	if !s.roles("bea@example.org", identity.RoleAdmin) {
+		t.Error("the role was not given")
+	}
+}
+
+// roles tells whether the account that an address belongs to has a role.
+func (s *server) roles(email, role string) bool {
+	s.t.Helper()
+	a, err := s.users.Owner(s.t.Context(), "account", s.credentialOf(email).ID)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return a.Has(role)
+}
+
 // bcrypt hashes come from other servers; they are compared as those did, and replaced.
 func TestBcryptIsReplaced(t *testing.T) {
 	s := newServer(t, localProviders(""))
@@ -719,6 +778,47 @@ func TestChangePassword(t *testing.T) {
 	}
 	b.submit("security/password", "current", newWords, "password", goodWords).want(302)
 	s.browser().localLogin(adaMail, newWords).leadsTo("/account")
+}
+
+// Who was let past the old password, and has not given the second factor yet, is thrown out.
+func TestChangePasswordVoidsHalfASignIn(t *testing.T) {
+	s := newServer(t, localProviders(""))
+	b, thief := s.browser(), s.browser()
+	b.newLocal(adaMail, goodWords)
+	app, _ := b.setUpApp()
+	s.clock.Advance(time.Minute)
+	at := thief.localLogin(adaMail, goodWords).want(302).location()
+	thief.open(at).want(200)
+	b.submit("security/password", "current", goodWords, "password", newWords).leadsTo("/security")
+	thief.open(at).want(400, "expired")
+	thief.submit(at, "code", app.code(s.clock.Now())).want(400, "expired")
+	thief.get("currentUser").want(401)
+}
+
+// A password that was right when it was typed may be another one after the wait for its hash.
+func TestPasswordChangedWhileItIsLookedAt(t *testing.T) {
+	s := newServer(t, localProviders(""))
+	s.keepLocal(adaMail, goodWords)
+	s.clock.Advance(time.Hour)
+	id, once := s.credentialOf(adaMail).ID, sync.Once{}
+	s.store.fail(func(kind string) error {
+		if kind == "backoff pair" { // after the credential was read
+			once.Do(func() {
+				_, err := s.credentials.Update(t.Context(), id, func(c *credential.Credential) error {
+					c.Password = &credential.Password{Hash: c.Password.Hash, Set: s.clock.Now()}
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		return nil
+	})
+	b := s.browser()
+	b.localLogin(adaMail, goodWords).leadsTo("/login/account")
+	b.get("currentUser").want(401)
+	b.localLogin(adaMail, goodWords).leadsTo("/account")
 }
 
 func TestAddresses(t *testing.T) {

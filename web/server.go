@@ -141,7 +141,7 @@ func New(d Deps) (*Server, error) {
 	s.backoff = backoff.New(backoff.Options{Store: d.Store, Clock: d.Clock, Key: token.DeriveKey(d.Config.SessionSecrets[0], "backoff")})
 	s.desk = accounts.New(accounts.Options{
 		Credentials: d.Credentials, Users: d.Users, Sessions: d.Sessions, Local: d.Providers.Local, Backoff: s.backoff,
-		Notify: d.Notify, Templates: d.Templates, BaseURL: d.Config.BaseURL.String(), Title: d.Config.Title, Clock: d.Clock, Log: d.Log,
+		Notify: d.Notify, Templates: d.Templates, Audit: d.Audit, BaseURL: d.Config.BaseURL.String(), Title: d.Config.Title, Clock: d.Clock, Log: d.Log,
 	})
 	if s.passkeys, err = s.newPasskeys(); err != nil {
 		return nil, err

@@ -8,7 +8,6 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"login-server/accounts"
-	"login-server/audit"
 	"login-server/credential"
 	"login-server/providers"
 	"login-server/templates"
@@ -145,36 +144,7 @@ func (s *Server) signUpInvited(w http.ResponseWriter, r *http.Request, d destina
 		f.name, f.invited = name, true
 		return s.showSignUp(w, r, http.StatusUnprocessableEntity, f)
 	}
-	if errors.Is(err, credential.ErrTaken) {
-		return s.redirectNoting(w, s.localPath(d), note("info", "email_taken", nil))
-	}
-	if err != nil {
-		return s.deskError(err, s.path("login"))
-	}
-	d.fresh = true // as in signedUp
-	if err := s.admitProof(w, r, d, shown); err != nil || shown.Role == "" {
-		return err
-	}
-	s.grantInvited(r, shown)
-	return nil
-}
-
-// grantInvited gives who has just accepted an invitation the role in it. The answer is written
-// already; without the role they are in all the same.
-func (s *Server) grantInvited(r *http.Request, shown accounts.Proof) {
-	owner, err := s.Users.Owner(r.Context(), shown.Profile.Provider, shown.Profile.ID)
-	if err == nil {
-		_, err = s.Users.Grant(r.Context(), owner.ID, shown.Role)
-	}
-	if err == nil {
-		err = s.Audit.Record(r.Context(), audit.Entry{
-			Actor: audit.ActorSystem, Action: "user.grant", Target: owner.ID, TargetName: owner.Name, Address: clientAddress(r),
-			Detail: map[string]string{"role": shown.Role, "by": "invitation"},
-		})
-	}
-	if err != nil {
-		s.Log.Error("the role of an invitation was not given", "role", shown.Role, "credential", shown.Profile.ID, "err", err)
-	}
+	return s.signedUp(w, r, d, s.path("login"), shown, err)
 }
 
 // pendingPath is a page about what waits under an id.
@@ -253,17 +223,17 @@ func (s *Server) signUpCode(w http.ResponseWriter, r *http.Request) error {
 	if wrong := wrongCode(err); wrong != nil {
 		return s.showCode(w, r, http.StatusUnprocessableEntity, codeOf{credential.PendingSignUp, templates.ForSignUp, "signup"}, wrong)
 	}
-	return s.signedUp(w, r, d, shown, err)
+	return s.signedUp(w, r, d, d.addTo(s.path("signup")), shown, err)
 }
 
-// signedUp ends a sign-up that was confirmed. Whoever is signed in in this browser by then may be
-// somebody else, to whose account nothing is to be linked.
-func (s *Server) signedUp(w http.ResponseWriter, r *http.Request, d destination, shown accounts.Proof, err error) error {
+// signedUp ends a sign-up that was confirmed, or leads back to where it begins. Whoever is
+// signed in in this browser by then may be somebody else, to whose account nothing is to be linked.
+func (s *Server) signedUp(w http.ResponseWriter, r *http.Request, d destination, back string, shown accounts.Proof, err error) error {
 	switch {
 	case errors.Is(err, credential.ErrTaken):
 		return s.redirectNoting(w, s.localPath(d), note("info", "email_taken", nil))
 	case err != nil:
-		return s.deskError(err, d.addTo(s.path("signup")))
+		return s.deskError(err, back)
 	}
 	d.fresh = true // see destination
 	return s.admitProof(w, r, d, shown)
@@ -344,7 +314,7 @@ func (s *Server) signUpConfirm(w http.ResponseWriter, r *http.Request) error {
 	case errors.Is(err, accounts.ErrRefused), errors.Is(err, credential.ErrTries):
 		return s.showSignUpLink(w, r, http.StatusUnprocessableEntity, key, fieldError("password", "confirm_password_wrong", nil))
 	}
-	return s.signedUp(w, r, d, shown, err)
+	return s.signedUp(w, r, d, d.addTo(s.path("signup")), shown, err)
 }
 
 // wantedThen is the destination of something that began a while ago. If the application's

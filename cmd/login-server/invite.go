@@ -98,7 +98,7 @@ func (p *program) desk() (*accounts.Desk, error) {
 		return nil, templateProblem(err)
 	}
 	return accounts.New(accounts.Options{
-		Credentials: book, Users: p.users, Sessions: p.sessions, Local: set.Local, Notify: p.notify, Templates: pages,
+		Credentials: book, Users: p.users, Sessions: p.sessions, Local: set.Local, Notify: p.notify, Templates: pages, Audit: p.audit,
 		BaseURL: p.cfg.BaseURL.String(), Title: p.cfg.Title, Clock: p.clock, Log: p.log,
 	}), nil
 }
