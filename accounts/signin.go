@@ -51,9 +51,6 @@ func (d *Desk) CheckPassword(ctx context.Context, a Attempt) (Proof, error) {
 		hash = c.Password.Hash
 	}
 	ok, err := d.hashes.verify(ctx, options.Hashing, hash, typed(hash, a.Password))
-	if err == nil && ok {
-		c, ok, err = d.unchanged(ctx, c)
-	}
 	if err != nil {
 		return Proof{}, err
 	}
@@ -91,20 +88,6 @@ func (d *Desk) CheckPassword(ctx context.Context, a Attempt) (Proof, error) {
 		return Proof{}, err
 	}
 	return d.appointed(ctx, Proof{Profile: profile, Methods: []string{"pwd"}, Credential: c})
-}
-
-// unchanged reads a credential again after its password was compared, which may have waited for
-// others: false if that is not its password any more. Who has chosen another one has ended all
-// sessions, and the old one must not open one after that.
-func (d *Desk) unchanged(ctx context.Context, c credential.Credential) (credential.Credential, bool, error) {
-	now, err := d.o.Credentials.Get(ctx, c.ID)
-	if errors.Is(err, credential.ErrNotFound) {
-		return c, false, nil // deleted
-	}
-	if err != nil {
-		return c, false, err
-	}
-	return now, now.Password != nil && now.Password.Set.Equal(c.Password.Set), nil
 }
 
 // GuessedBy is the name under which failures at an address are counted (package backoff), in

@@ -1,14 +1,10 @@
 package web_test
 
 import (
-	"errors"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"login-server/accounts"
-	"login-server/credential"
 )
 
 // Ways to somebody's account that go around what they sign in with.
@@ -173,37 +169,5 @@ func TestRemovingTheOnlyAddressIsTold(t *testing.T) {
 	thief.get("currentUser").want(401)
 	if c := s.credentialOf(adaMail); len(c.Emails) != 1 || c.Primary() != adaMail {
 		t.Errorf("the addresses are %+v", c.Emails)
-	}
-}
-
-// Passwords wait for each other to be hashed. One that was replaced meanwhile opens nothing.
-func TestPasswordReplacedWhileItIsChecked(t *testing.T) {
-	s := newServer(t, localProviders(""))
-	s.keepLocal(adaMail, goodWords)
-	c := s.credentialOf(adaMail)
-	check := func(meanwhile func(*credential.Credential)) error {
-		t.Helper()
-		_, err := s.running.Load().Desk().CheckPassword(t.Context(), accounts.Attempt{
-			Email: adaMail, Password: goodWords, Network: "192.0.2.0/24",
-			Known: func(string) bool { // asked after it was read, before it is compared
-				_, err := s.credentials.Update(t.Context(), c.ID, func(c *credential.Credential) error { meanwhile(c); return nil })
-				if err != nil {
-					t.Error(err)
-				}
-				return true
-			},
-		})
-		return err
-	}
-	if err := check(func(*credential.Credential) {}); err != nil {
-		t.Errorf("with nothing changed: %v", err)
-	}
-	for _, meanwhile := range []func(*credential.Credential){
-		func(c *credential.Credential) { c.Password.Set = c.Password.Set.Add(time.Second) },
-		func(c *credential.Credential) { c.Password = nil },
-	} {
-		if err := check(meanwhile); !errors.Is(err, accounts.ErrRefused) {
-			t.Errorf("it was replaced, or taken away, meanwhile: got %v", err)
-		}
 	}
 }
