@@ -86,7 +86,7 @@ func (b *Book) Passkeys(name string, base *url.URL) (*Passkeys, error) {
 	}
 	return &Passkeys{
 		book: b, rp: rp, sealer: sealer,
-		spent: store.NewCollection(b.o.Store, "passkey ceremony", func(s spent) store.Index {
+		spent: store.NewCollection(b.o.Store, "passkey answer", func(s spent) store.Index {
 			return store.Index{Expires: s.Until}
 		}),
 	}, nil

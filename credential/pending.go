@@ -120,7 +120,7 @@ type tally struct {
 
 func (b *Book) openPending() {
 	b.pending = store.NewCollection(b.o.Store, "pending", indexPending)
-	b.tallies = store.NewCollection(b.o.Store, "pending-tally", func(t tally) store.Index { return store.Index{Expires: t.Expires} })
+	b.tallies = store.NewCollection(b.o.Store, "pending count", func(t tally) store.Index { return store.Index{Expires: t.Expires} })
 }
 
 func indexPending(p Pending) store.Index {

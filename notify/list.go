@@ -26,7 +26,7 @@ type Item struct {
 	To       string    `json:"to"`
 	State    string    `json:"state"`
 	Queued   time.Time `json:"queued"`
-	NotAfter time.Time `json:"not_after"`
+	NotAfter time.Time `json:"notAfter"`
 	// Next is when it is tried again, or was given up.
 	Next     time.Time `json:"next"`
 	Attempts int       `json:"attempts"`

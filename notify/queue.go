@@ -74,7 +74,7 @@ type Mail struct {
 	Kind string `json:"kind"`
 	// NotAfter is when it is not worth sending any more, such as when its code has expired.
 	// Zero, or more than two days, is two days.
-	NotAfter time.Time `json:"not_after,omitzero"`
+	NotAfter time.Time `json:"notAfter,omitzero"`
 	// Decoy is queued and taken off like any other, and never sent: so that asking for somebody
 	// who is not known costs the same.
 	Decoy bool `json:"decoy,omitempty"`
@@ -91,7 +91,7 @@ type SMS struct {
 	// Such SMS are counted apart from those that strangers can ask for.
 	Proven bool `json:"-"`
 	// NotAfter as of a mail; zero, or more than that, is ten minutes.
-	NotAfter time.Time `json:"not_after,omitzero"`
+	NotAfter time.Time `json:"notAfter,omitzero"`
 	Decoy    bool      `json:"decoy,omitempty"` // as of a mail; it counts for number, range and network
 }
 
@@ -136,7 +136,7 @@ type message struct {
 	Sealed string `json:"sealed"`
 
 	Queued   time.Time `json:"queued"`
-	NotAfter time.Time `json:"not_after"`
+	NotAfter time.Time `json:"notAfter"`
 	// Due is when it is sent, at the earliest. Who sends it moves Due on first, by lease.
 	Due time.Time `json:"due"`
 	// Claimed: somebody sends it, until Due.
@@ -239,7 +239,7 @@ func New(o Options) (*Queue, error) {
 	q := &Queue{
 		o:        o,
 		messages: store.NewCollection(o.Store, "message", message.index),
-		tallies:  store.NewCollection(o.Store, "sms-tally", tally.index),
+		tallies:  store.NewCollection(o.Store, "sms count", tally.index),
 		look:     make(chan struct{}, 1),
 		sent:     map[string]bool{},
 		counts:   map[Result]uint64{},

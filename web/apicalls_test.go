@@ -444,7 +444,7 @@ func TestCallsKeepAddressesSecret(t *testing.T) {
 	varies := regexp.MustCompile(`"pending":"[^"]*"`)
 	// A wrong password is in the history of who is known, and something else of who is not.
 	written := func() int {
-		return s.documents("pending") + s.documents("pending-tally") + s.documents("signin")
+		return s.documents("pending") + s.documents("pending count") + s.documents("signin")
 	}
 	same := func(path string, fields func(b *browser, email string) object) {
 		t.Helper()

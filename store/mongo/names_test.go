@@ -1,6 +1,10 @@
 package mongo
 
 import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -29,6 +33,31 @@ func TestCollectionNames(t *testing.T) {
 		if isCollectionName(name) {
 			t.Errorf("%q is taken for a collection of ours, of kind %q", name, kindOf(name))
 		}
+	}
+}
+
+// What operators see of the database has names that they can read.
+func TestKindsOfTheProgramAreReadable(t *testing.T) {
+	called := regexp.MustCompile(`NewCollection(?:\[\w+\])?\([\w.]+, "([^"]+)"`)
+	found := 0
+	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, match := range called.FindAllStringSubmatch(string(text), -1) {
+			found++
+			if name := collectionName(match[1]); digested.MatchString(name) {
+				t.Errorf("%s: documents of kind %q would be in a collection %s", path, match[1], name)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found < 20 {
+		t.Errorf("only %d kinds were found", found)
 	}
 }
 
