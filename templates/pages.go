@@ -211,6 +211,8 @@ type Session struct {
 	Provider                   string // name of the provider of the last sign-in
 	Created, LastUsed, Expires time.Time
 	Sockets                    int
+	// Page is the one that its form leads back to.
+	Page string
 }
 
 // SessionsPage lists the sessions of the signed-in person.

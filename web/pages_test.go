@@ -493,6 +493,15 @@ func TestSessionsPage(t *testing.T) {
 		b.submit("sessions/remove", "id", id).leadsTo("/sessions")
 	}
 
+	// Who has pressed the button on another page is back there.
+	phone.login("beta", "ada")
+	b.open("security").want(200, `name="page" value="security"`)
+	b.submit("sessions/remove", "id", s.handleOf(phone), "page", "security").leadsTo("/security")
+	phone.login("beta", "ada")
+	b.submit("sessions/remove-others", "page", "security").leadsTo("/security")
+	b.open("security").want(200, "All other sessions have been removed.")
+	b.submit("sessions/remove", "id", "x", "page", "//evil.example").leadsTo("/sessions")
+
 	phone.login("beta", "ada")
 	b.submit("sessions/remove-others").leadsTo("/sessions")
 	b.open("sessions").want(200, "All other sessions have been removed.")

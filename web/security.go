@@ -47,7 +47,7 @@ func (s *Server) security(w http.ResponseWriter, r *http.Request, v visitor) err
 	if err != nil {
 		return err
 	}
-	if page.Sessions, err = s.sessionsOf(ctx, page.Lang, v, ids); err != nil {
+	if page.Sessions, err = s.sessionsOf(ctx, page.Lang, "security", v, ids); err != nil {
 		return err
 	}
 	connections, err := s.connected(r, v)

@@ -25,7 +25,7 @@ func (s *Server) sessionsPage(w http.ResponseWriter, r *http.Request, v visitor)
 		return err
 	}
 	page := templates.SessionsPage{Layout: s.layout(w, r, v)}
-	if page.Sessions, err = s.sessionsOf(r.Context(), page.Lang, v, ids); err != nil {
+	if page.Sessions, err = s.sessionsOf(r.Context(), page.Lang, "sessions", v, ids); err != nil {
 		return err
 	}
 	history, err := s.Sessions.History(r.Context(), session.HistoryQuery{UserIDs: ids, Limit: 20})
@@ -38,8 +38,8 @@ func (s *Server) sessionsPage(w http.ResponseWriter, r *http.Request, v visitor)
 	return nil
 }
 
-// sessionsOf are the sessions of somebody's accounts, as pages show them, this one first.
-func (s *Server) sessionsOf(ctx context.Context, lang string, v visitor, ids []string) ([]templates.Session, error) {
+// sessionsOf are the sessions of somebody's accounts, as page shows them, this one first.
+func (s *Server) sessionsOf(ctx context.Context, lang, page string, v visitor, ids []string) ([]templates.Session, error) {
 	sessions, err := s.Sessions.Of(ctx, ids...)
 	if err != nil {
 		return nil, err
@@ -54,7 +54,7 @@ func (s *Server) sessionsOf(ctx context.Context, lang string, v visitor, ids []s
 		view := templates.Session{
 			Handle: x.Handle, Current: x.Handle == v.Handle, Application: x.Application, Browser: s.browser(lang, x.UserAgent),
 			Address: x.Address, Place: s.place(lang, x.Country, x.City), Provider: s.providerName(x.Provider), Created: x.Created, LastUsed: x.LastSeen, Expires: x.Expires,
-			Sockets: sockets[x.Handle],
+			Sockets: sockets[x.Handle], Page: page,
 		}
 		if view.Current {
 			views = append([]templates.Session{view}, views...)
@@ -111,7 +111,15 @@ func (s *Server) removeSession(w http.ResponseWriter, r *http.Request, v visitor
 	} else if err != nil {
 		return err
 	}
-	return s.redirectNoting(w, s.path("sessions"), f)
+	return s.redirectNoting(w, s.path(pageOfSessions(fields)), f)
+}
+
+// pageOfSessions is the one on which somebody has removed sessions.
+func pageOfSessions(fields map[string]string) string {
+	if fields["page"] == "security" {
+		return "security"
+	}
+	return "sessions"
 }
 
 // endSession ends one of the person's own sessions and closes its sockets. This
@@ -135,10 +143,14 @@ func (s *Server) endSession(w http.ResponseWriter, r *http.Request, v visitor, h
 
 // removeOthers serves POST /sessions/remove-others.
 func (s *Server) removeOthers(w http.ResponseWriter, r *http.Request, v visitor) error {
+	fields, err := form(r)
+	if err != nil {
+		return err
+	}
 	if err := s.endOthers(r, v); err != nil {
 		return err
 	}
-	return s.redirectNoting(w, s.path("sessions"), note("success", "sessions_removed", nil))
+	return s.redirectNoting(w, s.path(pageOfSessions(fields)), note("success", "sessions_removed", nil))
 }
 
 func (s *Server) endOthers(r *http.Request, v visitor) error {
