@@ -334,6 +334,27 @@ func TestTrustedBrowser(t *testing.T) {
 	b.toFactor("login/alpha", "ada")
 }
 
+// TestTrustEndsEverywhere: who ends all other sessions may have lost a browser that is trusted.
+func TestTrustEndsEverywhere(t *testing.T) {
+	s := newServer(t, withAccounts(`{}`))
+	lost := s.browser()
+	lost.login("alpha", "ada")
+	app, _ := lost.setUpApp()
+	lost.submit("logout").want(302)
+	lost.submit(lost.toFactor("login/alpha", "ada"), "code", app.code(s.clock.Now()), "trust", "yes").leadsTo("/account")
+	lost.submit("logout").want(302)
+	lost.login("alpha", "ada") // nothing is asked
+
+	s.clock.Advance(time.Minute)
+	b := s.browser()
+	b.submit(b.toFactor("login/alpha", "ada"), "code", app.code(s.clock.Now())).leadsTo("/account")
+	s.clock.Advance(time.Second)
+	b.submit("sessions/remove-others").want(302)
+	b.get("currentUser").want(200)
+	lost.get("currentUser").want(401)
+	lost.toFactor("login/alpha", "ada")
+}
+
 // TestTrustIsNotEnough: where an application wants a second factor, trusted browsers give it
 // as well.
 func TestTrustIsNotEnough(t *testing.T) {

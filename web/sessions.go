@@ -153,9 +153,18 @@ func (s *Server) removeOthers(w http.ResponseWriter, r *http.Request, v visitor)
 	return s.redirectNoting(w, s.path(pageOfSessions(fields)), note("success", "sessions_removed", nil))
 }
 
+// endOthers ends all sessions of who is signed in but this one. Browsers that were trusted are
+// not any more: whoever does this may have lost one.
 func (s *Server) endOthers(r *http.Request, v visitor) error {
 	ids, err := s.Users.IDs(r.Context(), *v.account)
 	if err != nil {
+		return err
+	}
+	_, c, ok, err := s.credentialOf(r.Context(), *v.account)
+	if err == nil && ok {
+		_, err = s.Credentials.Distrust(r.Context(), c.ID)
+	}
+	if err != nil && !isNotFound(err) {
 		return err
 	}
 	_, err = s.Sessions.RemoveAll(r.Context(), v.Handle, ids...)
