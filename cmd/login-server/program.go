@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -56,6 +57,8 @@ type program struct {
 	// credentials of the accounts that live here. Commands that do not know the secrets can
 	// neither open nor make what is sealed in them.
 	credentials *credential.Book
+	// listed are the entries of providers.json as they were last read.
+	listed atomic.Pointer[[]config.Provider]
 }
 
 // databasePath is where the embedded store keeps everything.
@@ -93,6 +96,7 @@ type upstream struct {
 // openProgram opens the database, which is made where there is none.
 func openProgram(ctx context.Context, cfg *config.Config, log *slog.Logger, u upstream) (*program, error) {
 	p := &program{cfg: cfg, log: log, clock: systemClock()}
+	p.listed.Store(&cfg.Providers)
 	if err := p.openBus(); err != nil {
 		return nil, err
 	}
@@ -138,7 +142,7 @@ func openProgram(ctx context.Context, cfg *config.Config, log *slog.Logger, u up
 // released removes what an identity that nobody has any more was proved with, if it was
 // one of the accounts that live here. A failure leaves what is of no use to anybody.
 func (p *program) released(ctx context.Context, provider, id string) {
-	for _, entry := range p.cfg.Providers {
+	for _, entry := range *p.listed.Load() {
 		if entry.ID == provider && entry.Strategy == "account" {
 			if err := p.credentials.Delete(ctx, id); err != nil {
 				p.log.Warn("the credential of an identity that is gone was not removed", "credential", id, "err", err)

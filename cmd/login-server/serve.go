@@ -260,6 +260,9 @@ func (s *server) reload(ctx context.Context) {
 		var more []string
 		more, err = s.web.ReloadProviders(cfg)
 		warnings = append(warnings, more...)
+		if err == nil {
+			s.listed.Store(&cfg.Providers)
+		}
 		s.keysDue() // one to encrypt with may be missing
 	}
 	for _, warning := range warnings {
