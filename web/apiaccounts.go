@@ -314,7 +314,7 @@ func (s *Server) apiPassword(w http.ResponseWriter, r *http.Request, fields pass
 		return err
 	}
 	if owes || c.Password == nil && !s.isFresh(v.Session) {
-		return &Error{Status: http.StatusForbidden, Code: "sign_in_again", Message: "This needs a sign-in of the last minutes."}
+		return errSignInAgain
 	}
 	challenged, err := s.challengedCall(r, "login", fields.Challenge)
 	if err != nil {

@@ -48,6 +48,7 @@ var (
 	errUnauthorized = &Error{Status: http.StatusUnauthorized, Code: "unauthorized", Message: "Authorization necessary."}
 	errTooLarge     = &Error{Status: http.StatusRequestEntityTooLarge, Code: "too_large", Message: "The request is too large."}
 	errCrossSite    = &Error{Status: http.StatusForbidden, Code: "cross_site", Message: "Requests from other sites are refused."}
+	errSignInAgain  = &Error{Status: http.StatusForbidden, Code: "sign_in_again", Message: "This needs a sign-in of the last minutes."}
 )
 
 func badRequest(message string, cause error) *Error {

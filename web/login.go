@@ -451,6 +451,10 @@ func (s *Server) letIn(w http.ResponseWriter, r *http.Request, v visitor, d dest
 		return s.askMerge(w, v, d, p, owned.Owner)
 	case errors.As(err, &shared):
 		return s.redirectNoting(w, s.path("account"), note("error", "merge_conflict", map[string]any{"Providers": s.providerNames(shared.Providers)}))
+	case errors.Is(err, errSignInAgain) && s.isFresh(v.Session):
+		return s.stepUp(w, s.Config.Origin()+s.path("account"))
+	case errors.Is(err, errSignInAgain):
+		return redirect(w, s.confirmURL("account"))
 	case err != nil:
 		return err
 	}
@@ -458,7 +462,7 @@ func (s *Server) letIn(w http.ResponseWriter, r *http.Request, v visitor, d dest
 }
 
 // enter binds the browser to the account of who has proved an identity, and answers nothing
-// yet. An *identity.OwnedError or *identity.SharedError says why it was not linked.
+// yet. An *identity.OwnedError, *identity.SharedError or errSignInAgain says why it was not linked.
 func (s *Server) enter(w http.ResponseWriter, r *http.Request, v visitor, d destination, p proof) (session.Session, flash, error) {
 	signedIn := note("success", "signed_in", nil)
 	if v.account != nil && d.fresh {
@@ -529,9 +533,20 @@ func truncate(s string, n int) string {
 }
 
 // link adds an identity to the account of who is signed in. Errors are those of
-// identity.Directory.Link.
+// identity.Directory.Link, and errSignInAgain.
 func (s *Server) link(w http.ResponseWriter, r *http.Request, v visitor, d destination, p proof) (session.Session, flash, error) {
 	profile := p.profile
+	if own := v.account.Identities[profile.Provider]; own.ID != profile.ID && v.account.Has(identity.RoleAdmin) {
+		// Whoever finds an open browser of an administrator could link an identity of their own, with a
+		// passkey or where a second factor is set up next, and act as one.
+		owes, err := s.owesFactor(r.Context(), v)
+		if err != nil {
+			return session.Session{}, flash{}, err
+		}
+		if owes || !s.isFresh(v.Session) {
+			return session.Session{}, flash{}, errSignInAgain
+		}
+	}
 	account, err := s.Users.Link(r.Context(), v.account.ID, profile)
 	if err != nil {
 		return session.Session{}, flash{}, err

@@ -171,3 +171,43 @@ func TestRemovingTheOnlyAddressIsTold(t *testing.T) {
 		t.Errorf("the addresses are %+v", c.Emails)
 	}
 }
+
+// Whoever finds an open browser of an administrator, who has no second factor yet, links
+// nothing of their own there: with their passkey, or where they set up a second factor, they would act as one.
+func TestNothingIsLinkedToAnAdministratorInAnOpenBrowser(t *testing.T) {
+	s := newServer(t, withAccounts(`{}`))
+	key, thief := s.authenticator(), s.browser()
+	thief.signUp(key, "Eve")
+	b := s.browser()
+	b.login("alpha", "ada")
+	b.granted()
+	s.clock.Advance(24 * time.Hour)
+	for what, a := range map[string]answer{
+		"a passkey":  b.passkeyLogin(key, ""),
+		"a password": b.submit("login/beta", "username", "ben", "password", "ben-pw"),
+	} {
+		if at := a.want(302).location(); !strings.HasPrefix(at, "/login?fresh=1") {
+			t.Errorf("%s leads to %s", what, at)
+		}
+	}
+	if u := b.user(); len(u.Identities) != 1 {
+		t.Errorf("linked: %v", u.Identities)
+	}
+	if at := b.open("admin").want(302).location(); !strings.HasPrefix(at, "/factor?") {
+		t.Errorf("the page of administrators leads to %s", at)
+	}
+	// The owner proves who they are before, with both factors if there are two.
+	b.submit("login/alpha", "username", "ada", "password", "ada-pw").leadsTo("/account")
+	app, _ := b.setUpApp()
+	s.clock.Advance(24 * time.Hour)
+	b.submit("login/alpha", "username", "ada", "password", "ada-pw").leadsTo("/account")
+	at := b.submit("login/beta", "username", "ben", "password", "ben-pw").want(302).location()
+	if !strings.HasPrefix(at, "/factor?") {
+		t.Errorf("without the second factor it leads to %s", at)
+	}
+	b.submit(at, "code", app.code(s.clock.Now())).want(302)
+	b.submit("login/beta", "username", "ben", "password", "ben-pw").leadsTo("/account")
+	if u := b.user(); u.Identities["beta"].ID == "" {
+		t.Errorf("the owner has %v", u.Identities)
+	}
+}
