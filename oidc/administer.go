@@ -19,7 +19,8 @@ func (p *Provider) StoredClient(ctx context.Context, id string) (Entry, error) {
 }
 
 // DisableClient shuts a client in the store out, or lets it in again. As long as it is
-// disabled it is unknown to everybody, and none of its tokens are good. ErrNoClient.
+// disabled it is unknown to everybody, and none of its tokens are good; but it is told of the
+// ends of sessions, so that people are signed out there as well. ErrNoClient.
 func (p *Provider) DisableClient(ctx context.Context, id string, disabled bool) error {
 	defer p.clientChanged(id) // a write that has failed may have happened
 	return p.clients.registry.SetDisabled(ctx, id, disabled)

@@ -377,7 +377,7 @@ func (p *Provider) deliver(ctx context.Context, id string) {
 		l.ignore(ctx, err)
 		return
 	}
-	c, err := p.clients.get(ctx, item.Value.Client)
+	c, err := p.clients.told(ctx, item.Value.Client)
 	if errors.Is(err, errUnknownClient) || err == nil && c.BackchannelLogoutURI == "" {
 		l.ignore(ctx, l.participants.Delete(ctx, id))
 		return

@@ -162,6 +162,23 @@ func (all *clients) get(ctx context.Context, id string) (*Client, error) {
 	return c, err
 }
 
+// told is get for what a client is told: also one that an administrator has shut out.
+func (all *clients) told(ctx context.Context, id string) (*Client, error) {
+	c, err := all.get(ctx, id)
+	if !errors.Is(err, errUnknownClient) {
+		return c, err
+	}
+	item, err := all.registry.stored.Get(ctx, id)
+	if errors.Is(noClient(err), ErrNoClient) {
+		return nil, errUnknownClient
+	}
+	if err != nil {
+		return nil, err
+	}
+	c, _ = item.Value.client(all.o.Clock.Now(), all.o.RefreshKeys, true)
+	return c, nil
+}
+
 // getAnew is get past the memory.
 func (all *clients) getAnew(ctx context.Context, id string) (*Client, error) {
 	all.cache.Forget(id)
