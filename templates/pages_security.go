@@ -134,6 +134,8 @@ type PhoneLoginPage struct {
 	Number      string
 	Sent        bool
 	Error       *FieldError
+	// Challenge stands beside the number; nil once a code was sent.
+	Challenge *Challenge
 }
 
 // NotMePage asks who does not know a sign-in whether to end it.

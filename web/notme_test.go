@@ -41,11 +41,17 @@ func (s *server) smsCode(number string) string {
 	return found[1]
 }
 
+// sendPhoneCode asks for a code to sign in with.
+func (b *browser) sendPhoneCode(number string) answer {
+	b.server.t.Helper()
+	return b.submit("login/account/phone", append(b.challengeFields("phone"), "number", number)...)
+}
+
 // phoneLogin signs in with a code by SMS.
 func (b *browser) phoneLogin() answer {
 	b.server.t.Helper()
 	b.open("login/account/phone").want(200)
-	at := b.submit("login/account/phone", "number", adasNumber).want(302).location()
+	at := b.sendPhoneCode(adasNumber).want(302).location()
 	return b.submit(at, "code", b.server.smsCode(adasNumber))
 }
 
@@ -67,7 +73,7 @@ func TestPhoneSignIn(t *testing.T) {
 		other.header.Set("X-Forwarded-For", "192.0.2.1")
 		other.open("login/account/phone").want(200)
 		writes := len(s.store.everWritten())
-		first := other.submit("login/account/phone", "number", number).want(302)
+		first := other.sendPhoneCode(number).want(302)
 		shown := other.open(first.location()).want(200, "If somebody signs in")
 		wrong := other.submit(first.location(), "code", "00000x").want(302)
 		wrote := len(s.store.everWritten()) - writes
@@ -90,7 +96,7 @@ func TestPhoneSignIn(t *testing.T) {
 	// The code is for the browser that has asked.
 	asked := s.browser()
 	asked.open("login/account/phone").want(200)
-	at := asked.submit("login/account/phone", "number", "+49 151 12345678").want(302).location()
+	at := asked.sendPhoneCode("+49 151 12345678").want(302).location()
 	thief := s.browser()
 	thief.open("login/account/phone").want(200)
 	code := s.smsCode(adasNumber)
@@ -109,6 +115,27 @@ func TestPhoneSignIn(t *testing.T) {
 	}
 	s.clock.Advance(11 * time.Minute)
 	s.browser().phoneLogin().leadsTo("/account")
+}
+
+// No SMS is paid for that a program has asked for.
+func TestPhoneSignInAsksAChallenge(t *testing.T) {
+	s := newServer(t, withAccounts(`{"phone": true, "phoneSignIn": true}`))
+	s.withPhone()
+	b := s.browser()
+	b.open("login/account/phone").want(200, `data-challenge="work"`)
+	b.submit("login/account/phone", "number", adasNumber).leadsTo("/login/account/phone")
+	b.open("login/account/phone").want(200, `data-challenge="work"`, adasNumber[1:], "one more check")
+	// Without a script it comes back with a picture, and the number is still there.
+	at := b.submit("login/account/phone", "number", adasNumber, "challenge_id", b.open("login/account/phone").challenge().id, "challenge_kind", "work", "challenge_answer", "").want(302).location()
+	b.open(at).want(200, `data-challenge="image"`, adasNumber[1:])
+	if got := s.texts(adasNumber); len(got) != 0 {
+		t.Errorf("%q was sent without an answer", got[0].Text)
+	}
+	fields := append(b.challengeFields("phone"), "number", adasNumber)
+	sent := b.submit("login/account/phone", fields...).want(302).location()
+	b.open(sent).want(200).wantNot("data-challenge")
+	b.submit("login/account/phone", fields...).leadsTo("/login/account/phone") // once
+	b.submit(sent, "code", s.smsCode(adasNumber)).leadsTo("/account")
 }
 
 func TestPhoneSignInTurnedOff(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/go-chi/chi/v5"
@@ -71,6 +72,14 @@ func (s *Server) phoneLoginPage(w http.ResponseWriter, r *http.Request) error {
 			sent = ""
 		}
 	}
+	if !page.Sent {
+		if page.Challenge, err = s.challengeFor(r, phoneChallenge, nil, page.Error); err != nil {
+			return err
+		}
+		if page.Challenge.Error != nil {
+			page.Error = nil // it stands beside the challenge
+		}
+	}
 	page.Action = s.phoneLoginURL(p, d, sent)
 	page.Path = strings.TrimPrefix(page.Action, s.base())
 	if d.request == nil {
@@ -83,6 +92,10 @@ func (s *Server) phoneLoginPage(w http.ResponseWriter, r *http.Request) error {
 	s.renderFor(w, page.Nonce, page, d.request.RedirectURI, client.Logo)
 	return nil
 }
+
+// phoneChallenge is the purpose of challenges before an SMS for a sign-in: whoever could have
+// them sent by a program would use up those of everybody for a day.
+const phoneChallenge = "phone"
 
 // phoneBond ties a code for a sign-in to the browser that has asked for it.
 func phoneBond(v visitor) string { return "phone of " + visitBond(v) }
@@ -119,7 +132,7 @@ func (s *Server) phoneLogin(w http.ResponseWriter, r *http.Request) error {
 	sent := r.URL.Query().Get("sent")
 	switch {
 	case sent == "":
-		return s.sendLogin(w, r, p, v, d, fields["number"])
+		return s.sendLogin(w, r, p, v, d, fields)
 	case fields["do"] == "send":
 		return s.resendLogin(w, r, p, v, d, sent)
 	}
@@ -136,15 +149,24 @@ func (s *Server) phoneOwner(ctx context.Context, number string) (credential.Cred
 }
 
 // sendLogin sends a code to a number, or does the same work and sends none.
-func (s *Server) sendLogin(w http.ResponseWriter, r *http.Request, p *providers.Provider, v visitor, d destination, typed string) error {
-	again := func(message string, args map[string]any) error {
-		f := fieldFlash("number", message, args)
-		f.Input = truncate(typed, 64)
-		return s.redirectNoting(w, s.phoneLoginURL(p, d, ""), f)
+func (s *Server) sendLogin(w http.ResponseWriter, r *http.Request, p *providers.Provider, v visitor, d destination, fields map[string]string) error {
+	refused := func(wrong *templates.FieldError) error {
+		query := d.values()
+		if kind := nextChallenge(fields); kind != "" {
+			query.Set("challenge", kind)
+		}
+		target := url.URL{Path: s.path("login/" + p.ID + "/phone"), RawQuery: query.Encode()}
+		return s.redirectNoting(w, target.String(), flash{Field: wrong, Input: truncate(fields["number"], 64)})
 	}
-	number, err := notify.Number(typed, "")
+	again := func(message string, args map[string]any) error { return refused(fieldError("number", message, args)) }
+	number, err := notify.Number(fields["number"], "")
 	if err != nil {
 		return again("phone_invalid", nil)
+	}
+	if wrong, err := s.passChallenge(r.Context(), phoneChallenge, fields); err != nil {
+		return err
+	} else if wrong != nil {
+		return refused(wrong)
 	}
 	if err := s.limits.departure(r.Context(), clientAddress(r)); err != nil {
 		return err
