@@ -42,12 +42,32 @@ func (d *Directory) Grant(ctx context.Context, id, role string) (Account, error)
 	})
 }
 
-// Revoke takes a role away, whoever is left with it; see StepDown. ErrNotFound.
+// Revoke takes a role away, whoever is left with it; see StepDown. Accounts that were absorbed
+// lose it as well, or an undo would bring it back. ErrNotFound.
 func (d *Directory) Revoke(ctx context.Context, id, role string) (Account, error) {
-	return d.update(ctx, id, func(a *Account) error {
+	without := func(a *Account) error {
 		a.Roles = slices.DeleteFunc(slices.Clone(a.Roles), func(r string) bool { return r == role })
 		return nil
-	})
+	}
+	live, err := d.live(ctx, id)
+	if err != nil {
+		return Account{}, err
+	}
+	former, err := d.Former(ctx, live.ID)
+	if err != nil {
+		return Account{}, err
+	}
+	for _, a := range former {
+		if !a.Has(role) {
+			continue
+		}
+		_, err := d.accounts.Update(ctx, a.ID, without)
+		d.wrote(a.ID) // it may have been let go meanwhile
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return Account{}, err
+		}
+	}
+	return d.update(ctx, id, without)
 }
 
 // InRole returns the accounts that have a role, those that are disabled among them.

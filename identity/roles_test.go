@@ -232,3 +232,31 @@ func TestNamed(t *testing.T) {
 		t.Errorf("page by page: %q", seen)
 	}
 }
+
+// Who loses the role has not got it again by undoing a merge.
+func TestRevokedIsNotRestored(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	ada, ben, eve := h.named("github", "1", "Ada"), h.named("orcid", "2", "Ben"), h.named("google", "3", "Eve")
+	if _, err := h.Grant(ctx, ben.ID, identity.RoleAdmin); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Merge(ctx, eve.ID, ben.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Merge(ctx, ada.ID, eve.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Revoke(ctx, ben.ID, identity.RoleAdmin); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := h.UndoMerge(ctx, ada.ID, eve.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, restored, err := h.UndoMerge(ctx, eve.ID, ben.ID); err != nil || restored.ID != ben.ID || restored.Has(identity.RoleAdmin) {
+		t.Errorf("after the undo: %v, %v", restored.Roles, err)
+	}
+	if got := h.admins(); got != nil {
+		t.Errorf("admins: %v", got)
+	}
+}

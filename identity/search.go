@@ -1,8 +1,10 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"iter"
 	"slices"
 	"strings"
 	"unicode"
@@ -115,19 +117,29 @@ func begins(words, wanted []string) bool {
 }
 
 // nameAll gives accounts that were written before there were keys for names theirs. It asks
-// for two numbers when there is nothing to do.
+// for two numbers when there is nothing to do. Between the two somebody may have gone: so each account is
+// looked for among those that have the keys, and is written only if it is not there.
 func (d *Directory) nameAll(ctx context.Context) error {
 	live, err := d.accounts.Count(ctx, keyLive)
 	if err != nil {
 		return err
 	}
-	named, err := d.accounts.Count(ctx, keyNamed)
-	if err != nil || named >= live {
+	count, err := d.accounts.Count(ctx, keyNamed)
+	if err != nil || count >= live {
 		return err
 	}
-	for item, err := range d.accounts.All(ctx, store.Query{Key: keyLive}) {
-		if err != nil {
+	next, stop := iter.Pull2(d.accounts.All(ctx, store.Query{Key: keyNamed}))
+	defer stop()
+	named, err, more := next()
+	for item, failed := range d.accounts.All(ctx, store.Query{Key: keyLive}) {
+		for more && err == nil && named.ID < item.ID { // both are in the order of their ids
+			named, err, more = next()
+		}
+		if err := cmp.Or(failed, err); err != nil {
 			return err
+		}
+		if more && named.ID == item.ID {
+			continue
 		}
 		// Whoever changes it at this moment writes the keys as well.
 		if _, err := d.accounts.Replace(ctx, item); err != nil && !errors.Is(err, store.ErrConflict) && !errors.Is(err, ErrNotFound) {
