@@ -20,7 +20,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"slices"
 	"time"
 
 	"login-server/audit"
@@ -340,9 +339,4 @@ func (d *Desk) signedOut(ctx context.Context, a identity.Account, keep string) e
 	}
 	_, err = d.o.Sessions.RemoveAll(ctx, keep, ids...)
 	return err
-}
-
-// hasEmail tells whether an address, in whichever spelling, is one of a credential's.
-func hasEmail(c credential.Credential, address string) bool {
-	return slices.ContainsFunc(c.Emails, func(e credential.Email) bool { return credential.Fold(e.Address) == credential.Fold(address) })
 }

@@ -41,7 +41,7 @@ func (d *Desk) AddEmail(ctx context.Context, who Person, typed string) (credenti
 	if err != nil {
 		return credential.Pending{}, err
 	}
-	if hasEmail(c, address) {
+	if c.HasEmail(address) {
 		return credential.Pending{}, &InvalidError{FieldEmail, "email_own"}
 	}
 	waiting, err := d.o.Credentials.Waiting(ctx, credential.PendingEmail, c.ID)
@@ -154,7 +154,7 @@ func (d *Desk) addEmail(ctx context.Context, who Person, p credential.Pending) (
 	c, err := d.o.Credentials.Update(ctx, p.Credential, func(c *credential.Credential) error {
 		before = c.Primary()
 		switch {
-		case hasEmail(*c, p.Email):
+		case c.HasEmail(p.Email):
 			return nil
 		case len(c.Emails) >= mostEmails:
 			return &InvalidError{FieldEmail, "email_many"}
@@ -198,7 +198,7 @@ func (d *Desk) MakePrimary(ctx context.Context, who Person, address string) (cre
 	var before []credential.Email
 	old, chosen := "", ""
 	c, err := d.o.Credentials.Update(ctx, who.Credential, func(c *credential.Credential) error {
-		if !hasEmail(*c, address) {
+		if !c.HasEmail(address) {
 			return &InvalidError{FieldEmail, "email_unknown"}
 		}
 		before, old, chosen = slices.Clone(c.Emails), c.Primary(), spelling(*c, address)
@@ -249,7 +249,7 @@ func (d *Desk) RemoveEmail(ctx context.Context, who Person, address string, othe
 	removed := ""
 	var before []credential.Email
 	c, err := d.o.Credentials.Update(ctx, who.Credential, func(c *credential.Credential) error {
-		if !hasEmail(*c, address) {
+		if !c.HasEmail(address) {
 			return &InvalidError{FieldEmail, "email_unknown"}
 		}
 		removed, before = spelling(*c, address), slices.Clone(c.Emails)

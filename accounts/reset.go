@@ -128,7 +128,7 @@ func (d *Desk) Reset(ctx context.Context, key, password string) (Proof, error) {
 		return Proof{}, err
 	}
 	c, err = d.o.Credentials.Update(ctx, c.ID, func(c *credential.Credential) error {
-		if !hasEmail(*c, p.Email) {
+		if !c.HasEmail(p.Email) {
 			return credential.ErrNotFound // removed since: it proves nothing any more
 		}
 		d.setPassword(c, hash)

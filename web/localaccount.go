@@ -115,7 +115,7 @@ func (s *Server) localSignIn(w http.ResponseWriter, r *http.Request, p *provider
 		Known:      func(account string) bool { return s.Sessions.Browser(r).Known(account) },
 		Challenged: challenged,
 	})
-	s.countLogin(p.ID, err)
+	s.metrics.login(p.ID, refusal(err))
 	if refused, ok := errors.AsType[*accounts.RefusedError](err); ok {
 		s.noteRefusal(w, r, identity.Account{ID: refused.Account}, d, proof{identity.Profile{Provider: p.ID}, []string{"pwd"}}, session.ResultRefused, "password")
 	}
@@ -166,14 +166,6 @@ func (s *Server) challengeFor(r *http.Request, purpose string, fields map[string
 		c.Error = wrong
 	}
 	return c, err
-}
-
-// countLogin counts a sign-in with a password for the metrics.
-func (s *Server) countLogin(provider string, err error) {
-	if errors.Is(err, accounts.ErrRefused) {
-		err = providers.ErrRefused
-	}
-	s.metrics.login(provider, err)
 }
 
 func fieldError(field, id string, args map[string]any) *templates.FieldError {

@@ -7,6 +7,7 @@ import (
 	"html"
 	"math/bits"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"regexp"
 	"strings"
@@ -739,6 +740,12 @@ func TestBackOff(t *testing.T) {
 	b.submit("login/account", append(b.challengeFields("login"), "username", adaMail, "password", goodWords)...).want(302)
 	b.get("currentUser").want(401)
 	b.follow(s.base, "login/account").want(200, "unlock-link")
+	// Whoever has to wait is turned down; nothing is broken.
+	w := httptest.NewRecorder()
+	s.running.Load().Metrics().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if got := providerLines(w.Body.String()); strings.Contains(got, `logins_total{provider="account",result="failed"}`) {
+		t.Errorf("the numbers have failures: %s", got)
+	}
 
 	b.submit("unlock", append(b.challengeFields("unlock"), "email", adaMail)...).want(200, "a mail is on its way")
 	link := s.linkOf(adaMail)

@@ -3,7 +3,6 @@ package web
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -11,7 +10,6 @@ import (
 
 	"login-server/credential"
 	"login-server/identity"
-	"login-server/providers"
 	"login-server/session"
 )
 
@@ -73,27 +71,6 @@ func (s *Server) credentialAs(r *http.Request, v visitor, id string) (credential
 			return c, err
 		}
 	}
-}
-
-// localProfile is what is vouched for of whom a credential belongs to. Somebody new is called
-// name.
-func (s *Server) localProfile(ctx context.Context, p *providers.Provider, c credential.Credential, name string) (identity.Profile, error) {
-	profile := identity.Profile{Provider: p.ID, ID: c.ID, Name: name}
-	owner, err := s.Users.Owner(ctx, p.ID, c.ID)
-	if err == nil {
-		own := owner.Identities[p.ID]
-		profile.Name, profile.Username = own.Name, own.Username
-	} else if !isNotFound(err) {
-		return profile, err
-	}
-	if address := c.Primary(); address != "" {
-		claims, err := json.Marshal(map[string]any{"email": address, "email_verified": true})
-		if err != nil {
-			return profile, err
-		}
-		profile.Claims = string(claims)
-	}
-	return profile, nil
 }
 
 // waysBeside is how many ways to sign in an account has that are not in its credential: its

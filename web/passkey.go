@@ -132,7 +132,7 @@ func (s *Server) passkeySignIn(w http.ResponseWriter, r *http.Request) error {
 	if err := s.tried(r, "passkey\x00"+a.Credential.ID, nil); err != nil {
 		return err
 	}
-	profile, err := s.localProfile(r.Context(), p, a.Credential, "")
+	profile, err := s.desk.Profile(r.Context(), a.Credential, "")
 	if err != nil {
 		return err
 	}

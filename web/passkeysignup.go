@@ -201,7 +201,7 @@ func (s *Server) passkeySignUp(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	profile, err := s.localProfile(r.Context(), p, c, signer.Name)
+	profile, err := s.desk.Profile(r.Context(), c, signer.Name)
 	if err != nil {
 		return err
 	}

@@ -263,7 +263,7 @@ func (s *Server) takeLogin(w http.ResponseWriter, r *http.Request, p *providers.
 	if err := s.backoff.Passed(ctx, name, network); err != nil {
 		return err
 	}
-	profile, err := s.localProfile(ctx, p, c, "")
+	profile, err := s.desk.Profile(ctx, c, "")
 	if err != nil {
 		return err
 	}
