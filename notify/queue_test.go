@@ -405,18 +405,20 @@ func TestUnreachable(t *testing.T) {
 	q := w.open()
 	w.queue(q, "one", "two", "three", "four", "five")
 	w.run(q)
+	rests := func() bool {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		l := q.lines[ChannelMail]
+		return l.workers == 0 && l.until.After(w.clock.Now())
+	}
 	for n := range 6 {
-		w.wait("somebody has asked", func() bool {
-			q.mu.Lock()
-			defer q.mu.Unlock()
-			l := q.lines[ChannelMail]
-			return l.workers == 0 && l.until.After(w.clock.Now())
-		})
+		w.wait("somebody has asked", rests)
 		if got, most := w.get(func() int { return w.connects }), n+mailWorkers; got > most {
 			t.Errorf("after %d rests: %d connections", n, got)
 		}
 		w.pass(q, 3*time.Minute)
 	}
+	w.wait("nobody asks at this moment", rests)
 	items := w.list(q, Filter{State: Waiting})
 	if len(items) != 5 || slices.ContainsFunc(items, func(i Item) bool { return i.Attempts > 0 && i.Problem != "" }) {
 		t.Errorf("got %+v", items)
