@@ -1,6 +1,9 @@
 package templates
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // accountsExamples are the pages of accounts that live here.
 func accountsExamples(layout Layout) []Example {
@@ -23,6 +26,14 @@ func accountsExamples(layout Layout) []Example {
 	}
 	when := func(day int) time.Time { return time.Date(2026, time.November, day, 9, 12, 0, 0, time.UTC) }
 	const address = "ada@example.org"
+	// Names and addresses as long as they may be, and a name that is written from right to left.
+	longName := strings.Repeat("Wolfeschlegelsteinhausenbergerdorff", 6)[:200]
+	longAddress := strings.Repeat("lovelace", 8) + "@" + strings.Repeat("mathematical-institute.", 8) + "example.org"
+	const rightToLeft = "محمد بن موسى الخوارزمي"
+	named := func(l Layout, name string) Layout {
+		l.User = name
+		return l
+	}
 	client := &Client{ID: "cocoda", Name: "Cocoda", Logo: "https://cocoda.example.org/logo.svg", Host: "cocoda.example.org"}
 	signIn := func(change func(*SignInPage)) *SignInPage {
 		p := &SignInPage{Layout: out("login/account"), Provider: Provider{ID: "account", Name: "Account", Strategy: "account", LoginURL: "login/account"},
@@ -56,6 +67,18 @@ func accountsExamples(layout Layout) []Example {
 			Waiting: []WaitingEmail{{"countess@example.net", "security/emails/code"}}}
 	}
 	return []Example{
+		{"signin-long", "E-mail and password, long address", signIn(func(p *SignInPage) {
+			p.Layout, p.Linking, p.Email, p.Phone, p.Error = named(in("login/account"), longName), true, longAddress, "login/account/phone", wrong("", "local_refused")
+		})},
+		{"signup-rtl", "Create an account, name from right to left", signUp(func(p *SignUpPage) {
+			p.Email, p.Name, p.Domains = longAddress, rightToLeft, []string{strings.Repeat("mathematical-institute.", 8) + "example.org"}
+			p.Errors = []*FieldError{wrong("email", "email_domain")}
+		})},
+		{"code-long", "Code in a mail, long address, German", code(func(p *CodePage) { p.Layout, p.Email = german(p.Layout), longAddress })},
+		{"link-long", "Link of one more address, long address", link(ForEmail, func(p *LinkPage) { p.Layout, p.Email = named(in("security/emails/confirm"), rightToLeft), longAddress })},
+		{"password-long", "Change the password, long address", password(func(p *PasswordPage) { p.Layout, p.Email = named(p.Layout, rightToLeft), longAddress })},
+		{"emails-long", "E-mail addresses, long", &EmailsPage{Layout: named(german(in("security/emails")), longName), Add: "security/emails", Primary: "p", Remove: "r", Back: "security",
+			Emails: []EmailAddress{{longAddress, true, when(3)}, {"x" + longAddress, false, when(18)}}, Waiting: []WaitingEmail{{"y" + longAddress, "security/emails/code"}}}},
 		{"signin", "E-mail and password", signIn(func(*SignInPage) {})},
 		{"signin-german", "E-mail and password, German", signIn(func(p *SignInPage) { p.Layout = german(p.Layout) })},
 		{"signin-wrong", "E-mail and password, refused", signIn(func(p *SignInPage) { p.Email, p.Error = address, wrong("", "local_refused") })},

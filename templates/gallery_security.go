@@ -1,6 +1,9 @@
 package templates
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // securityExamples are the pages of second factors, and of what one's sign-in is made of.
 func securityExamples(layout Layout) []Example {
@@ -95,6 +98,27 @@ func securityExamples(layout Layout) []Example {
 	codes := []string{"k7x2m-9qfw4", "3bn8d-hy5tc", "w0gz6-r4vjp", "p9e1s-x7km2", "fd4q8-bn3hw", "y6tc0-g5zrv", "j2pe9-s1xk7", "m4qfd-8wbn3", "h0ytc-6gz5r", "vjp2e-9s1xk"}
 	return []Example{
 		{"security", "Security", security(in("security", Message{Kind: "success", ID: "security_turned_on"}), nil)},
+		{"security-long", "Security, long names", security(german(in("security")), func(p *SecurityPage) {
+			p.User = strings.Repeat("Wolfeschlegelsteinhausenbergerdorff", 6)[:200]
+			p.Emails = []string{strings.Repeat("lovelace", 8) + "@" + strings.Repeat("mathematical-institute.", 8) + "example.org"}
+			p.Identities = []string{p.User, "E-mail"}
+			for i := range p.Sessions {
+				p.Sessions[i].Application, p.Sessions[i].Browser, p.Sessions[i].Place, p.Sessions[i].Provider = p.User, p.User, p.User, p.User
+			}
+			for i := range p.History {
+				p.History[i].Application, p.History[i].Browser, p.History[i].Place, p.History[i].Provider = p.User, p.User, p.User, p.User
+			}
+		})},
+		{"security-rtl", "Security, names from right to left", security(in("security"), func(p *SecurityPage) {
+			p.User = "محمد بن موسى الخوارزمي"
+			p.Identities = []string{"بيت الحكمة", "E-mail"}
+			for i := range p.Sessions {
+				p.Sessions[i].Application, p.Sessions[i].Place, p.Sessions[i].Provider = "حساب", "بغداد", "بيت الحكمة"
+			}
+			for i := range p.History {
+				p.History[i].Application, p.History[i].Place, p.History[i].Provider = "حساب", "بغداد", "بيت الحكمة"
+			}
+		})},
 		{"security-german", "Security, German", security(german(in("security")), func(p *SecurityPage) { p.Recovery = &RecoveryState{Left: 1, Low: true}; p.Trusted = true })},
 		{"security-empty", "Security, of somebody new", security(in("security"), nothing)},
 		{"security-off", "Security, second step turned off", security(in("security", Message{Kind: "error", ID: "security_last"}), func(p *SecurityPage) {

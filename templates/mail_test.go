@@ -146,7 +146,7 @@ func TestMailMistakes(t *testing.T) {
 
 func TestSMS(t *testing.T) {
 	s := newSet(t, Options{})
-	if got, want := s.SMS(SMS{"en", "Test Login", "login.example.org", "123456"}), "123456 is your code for Test Login. It is good for 5 minutes.\n\n@login.example.org #123456"; got != want {
+	if got, want := s.SMS(SMS{"en", "Test Login", "login.example.org", "123456"}), "123456 is your code for Test Login. It is valid for 5 minutes.\n\n@login.example.org #123456"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if got := s.SMS(SMS{"de", strings.Repeat("Ein langer Name\n", 10), "login.example.org", "123456"}); utf8.RuneCountInString(got) > 160 || strings.Count(got, "\n") != 2 {

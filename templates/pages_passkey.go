@@ -10,7 +10,7 @@ type PasskeyForm struct {
 	// form is posted to with the answer.
 	Begin, Action string
 	// Autofill: the browser offers passkeys in a field of the page that has "webauthn" in its
-	// autocomplete. Now: it asks as soon as the page is there.
+	// autocomplete, and the button is the second way beside it. Now: it asks as soon as the page is there.
 	Autofill, Now bool
 	// Name is what somebody has called a passkey to add.
 	Name string

@@ -167,7 +167,7 @@ func TestChallengeWithoutScript(t *testing.T) {
 	}
 	work := b.guess("alpha", "ada", "ada-pw").challenge()
 	// Who has no JavaScript sends no answer, and gets a picture.
-	page := b.guess("alpha", "ada", "ada-pw", work.fields("")...).want(200, "Please answer this, too.", "What stands in the picture?")
+	page := b.guess("alpha", "ada", "ada-pw", work.fields("")...).want(200, "Please answer this as well.", "What does the picture say?")
 	c := page.challenge()
 	if c.kind != "image" {
 		t.Fatalf("got kind %q", c.kind)
@@ -190,7 +190,7 @@ func TestChallengeWithoutScript(t *testing.T) {
 		t.Fatalf("got kind %q", c.kind)
 	}
 	// A link leads to a recording, and keeps where the login goes to.
-	page = b.follow(s.base, "login/alpha?challenge=image&redirect_uri="+url.QueryEscape(application)).want(200, "What stands in the picture?")
+	page = b.follow(s.base, "login/alpha?challenge=image&redirect_uri="+url.QueryEscape(application)).want(200, "What does the picture say?")
 	link := regexp.MustCompile(`href="([^"]*challenge=audio[^"]*)"`).FindStringSubmatch(page.body)
 	if link == nil {
 		t.Fatalf("no link to a recording: %s", page.text())
@@ -198,7 +198,7 @@ func TestChallengeWithoutScript(t *testing.T) {
 	if u, err := url.Parse(html.UnescapeString(link[1])); err != nil || u.Query().Get("redirect_uri") != application {
 		t.Errorf("the link forgets where the login leads to: %s", link[1])
 	}
-	recording := b.guess("alpha", "ada", "ada-pw", "challenge_id", "x", "challenge_kind", "audio", "challenge_answer", "123456").want(200, "has run out", "data:audio/wav;base64,").challenge()
+	recording := b.guess("alpha", "ada", "ada-pw", "challenge_id", "x", "challenge_kind", "audio", "challenge_answer", "123456").want(200, "has expired", "data:audio/wav;base64,").challenge()
 	if recording.kind != "audio" {
 		t.Errorf("got kind %q", recording.kind)
 	}
@@ -221,7 +221,7 @@ func TestChallengeAttacks(t *testing.T) {
 	}
 	b.get("challenge?for=signup&kind=work").want(200).json(&other)
 	solved := formChallenge{id: other.ID, kind: "work", salt: other.Work.Salt, bits: strconv.Itoa(other.Work.Bits), count: strconv.Itoa(other.Work.Count)}
-	b.guess("alpha", "ada", "ada-pw", solved.fields(solved.work(t))...).want(200, "has run out")
+	b.guess("alpha", "ada", "ada-pw", solved.fields(solved.work(t))...).want(200, "has expired")
 
 	c := b.guess("alpha", "ada", "ada-pw").challenge()
 	right := c.work(t)
@@ -250,7 +250,7 @@ func TestChallengeAttacks(t *testing.T) {
 		wg.Go(func() {
 			if page := other.guess("alpha", "ada", "nope", c.fields(right)...); strings.Contains(page.body, refusedText) {
 				looked.Add(1)
-			} else if !strings.Contains(page.text(), "has run out") {
+			} else if !strings.Contains(page.text(), "has expired") {
 				t.Errorf("got %s", page.text())
 			}
 		})
@@ -263,7 +263,7 @@ func TestChallengeAttacks(t *testing.T) {
 	c = b.guess("alpha", "ada", "ada-pw").challenge()
 	right = c.work(t)
 	s.clock.Advance(challenge.Life)
-	b.guess("alpha", "ada", "ada-pw", c.fields(right)...).want(200, "has run out")
+	b.guess("alpha", "ada", "ada-pw", c.fields(right)...).want(200, "has expired")
 }
 
 func TestWaiting(t *testing.T) {

@@ -56,14 +56,15 @@ func (s *Server) atThisMachine(h func(http.ResponseWriter, *http.Request) error)
 
 var messagesPage = template.Must(template.New("messages").Parse(`<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{{.Title}}</title>
-<link rel="stylesheet" href="{{.Style}}"><main class="page"><h1>{{.Title}}</h1>
-<p>{{.Note}} <a href="{{.Base}}dev/mail">Mail</a> · <a href="{{.Base}}dev/sms">SMS</a></p>
-{{range .Messages}}<article><h2>{{if .Link}}<a href="{{.Link}}">{{.Subject}}</a>{{else}}{{.Subject}}{{end}}</h2>
-<p>To {{.To}} at {{.At}}, kind {{.Kind}}</p>
-{{with .Links}}<ul>{{range .}}<li><a href="{{.}}">{{.}}</a></li>{{end}}</ul>{{end}}
-{{with .Text}}<pre>{{.}}</pre>{{end}}
-{{with .HTML}}<iframe sandbox="" title="The mail as HTML" srcdoc="{{.}}" style="width:100%;height:720px;border:1px solid"></iframe>{{end}}
-</article>{{else}}<p>Nothing yet.</p>{{end}}</main></html>
+<link rel="stylesheet" href="{{.Style}}"><body class="wide"><main><h1>{{.Title}}</h1>
+{{with .Note}}<p class="lead">{{.}}</p>{{end}}
+<nav class="tabs"><a href="{{.Base}}dev/mail">Mail</a> <a href="{{.Base}}dev/sms">SMS</a></nav>
+{{range .Messages}}<article class="card">{{if ne .Subject $.Title}}<h2>{{if .Link}}<a href="{{.Link}}">{{.Subject}}</a>{{else}}{{.Subject}}{{end}}</h2>{{end}}
+<p class="muted uri">To {{.To}} at {{.At}}, kind {{.Kind}}</p>
+{{with .Links}}<ul>{{range .}}<li class="uri"><a href="{{.}}">{{.}}</a></li>{{end}}</ul>{{end}}
+{{with .Text}}<pre class="code wrap">{{.}}</pre>{{end}}
+{{with .HTML}}<iframe sandbox="" title="The mail as HTML" srcdoc="{{.}}" style="width:100%;height:720px;border:1px solid var(--line)"></iframe>{{end}}
+</article>{{else}}<p class="empty">Nothing was sent yet. What people would get appears here.</p>{{end}}</main></html>
 `))
 
 // shownMessage is a message on messagesPage.

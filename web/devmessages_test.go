@@ -85,7 +85,7 @@ func TestCaughtMessagesFromElsewhere(t *testing.T) {
 		{"Sec-Fetch-Site", "same-site", "Sec-Fetch-Mode", "no-cors"},
 	} {
 		for _, path := range []string{"dev/mail", "dev/mail/x", "dev/sms"} {
-			if status, body, _ := s.ask(path, headers...); status != http.StatusNotFound || strings.Contains(body, "Nothing yet") {
+			if status, body, _ := s.ask(path, headers...); status != http.StatusNotFound || strings.Contains(body, "Nothing was sent yet") {
 				t.Errorf("%s with %q: %d", path, headers, status)
 			}
 		}

@@ -25,9 +25,10 @@ type pendingSignIn struct {
 	// whoever changes a password throws out who has got halfway with the old one.
 	Credential string `json:"credential"`
 	Changed    int64  `json:"changed"`
-	// User was signed in when it began; empty for nobody. Fresh: see destination.
+	// User was signed in when it began; empty for nobody. Fresh and Says: see destination.
 	User  string `json:"user,omitempty"`
 	Fresh bool   `json:"fresh,omitempty"`
+	Says  string `json:"says,omitempty"`
 }
 
 // local is the provider whose accounts live here, and the credential of an account there;
@@ -107,7 +108,7 @@ func (s *Server) keepProof(w http.ResponseWriter, r *http.Request, v visitor, d 
 		return "", credential.Credential{}, err
 	}
 	name, err := s.attempts.KeepStep(r.Context(), w, r, pendingSignIn{
-		Profile: p.profile, Methods: p.methods, Credential: c.ID, Changed: c.Changed.UnixMilli(), User: v.personID(), Fresh: d.fresh,
+		Profile: p.profile, Methods: p.methods, Credential: c.ID, Changed: c.Changed.UnixMilli(), User: v.personID(), Fresh: d.fresh, Says: d.says,
 	})
 	return name, c, err
 }
@@ -119,7 +120,7 @@ func (s *Server) goOn(w http.ResponseWriter, r *http.Request, d destination, nam
 	if err != nil {
 		return err
 	}
-	d.fresh = p.Fresh
+	d.fresh, d.says = p.Fresh, p.Says
 	return s.letIn(w, r, v, d, proved)
 }
 

@@ -61,7 +61,7 @@ func (b *browser) scan(page answer) (appSecret, string) {
 func (b *browser) setUpApp() (appSecret, []string) {
 	b.server.t.Helper()
 	app, sealed := b.scan(b.open("security/app").want(200, "Set up an app"))
-	shown := b.submit("security/app", "sealed", sealed, "code", app.code(b.server.clock.Now())).want(200, "shown this once")
+	shown := b.submit("security/app", "sealed", sealed, "code", app.code(b.server.clock.Now())).want(200, "shown only this once")
 	var codes []string
 	for _, match := range codeOnPage.FindAllStringSubmatch(shown.body, -1) {
 		codes = append(codes, match[1])
@@ -282,7 +282,7 @@ func TestRecoveryCode(t *testing.T) {
 	}
 	other := s.browser()
 	at := other.toFactor("login/alpha", "ada")
-	other.wantFactorWrong(other.submit(at+"&way=recovery", "code", codes[0]), "none of the codes")
+	other.wantFactorWrong(other.submit(at+"&way=recovery", "code", codes[0]), "not one of your codes")
 	other.submit(at+"&way=recovery", "code", codes[8]).leadsTo("/account")
 	other.open("security").want(200, "Only 1 recovery code is left")
 }
@@ -441,7 +441,7 @@ func TestStepUp(t *testing.T) {
 	}
 	there := strings.ReplaceAll(setup[1], "&amp;", "&")
 	app, sealed := b.scan(b.open(there).want(200))
-	shown := b.submit(there, "sealed", sealed, "code", app.code(s.clock.Now())).want(200, "shown this once")
+	shown := b.submit(there, "sealed", sealed, "code", app.code(s.clock.Now())).want(200, "shown only this once")
 	next := regexp.MustCompile(`id="recovery-next" href="([^"]+)"`).FindStringSubmatch(shown.body)
 	if next == nil || !strings.Contains(next[1], "/oauth/continue?") {
 		t.Fatalf("after the set-up it goes on to %v", next)
@@ -509,7 +509,7 @@ func TestChangesOfFactors(t *testing.T) {
 	other := s.browser()
 	other.login("beta", "ben")
 	other.submit("security/app", "sealed", sealed, "code", app.code(s.clock.Now())).leadsTo("/security/app") // somebody else's
-	b.submit("security/app", "sealed", sealed, "code", app.code(s.clock.Now())).want(200, "shown this once")
+	b.submit("security/app", "sealed", sealed, "code", app.code(s.clock.Now())).want(200, "shown only this once")
 	b.open("security").want(200, "10 codes left", "On")
 
 	s.clock.Advance(11 * time.Minute)
@@ -525,7 +525,7 @@ func TestChangesOfFactors(t *testing.T) {
 	at = b.submit("login/alpha"+at[strings.Index(at, "?"):], "username", "ada", "password", "ada-pw").want(302).location()
 	b.submit(at, "code", app.code(s.clock.Now())).want(302)
 	b.submit("security/two-step", "two_step", "off").leadsTo("/security")
-	b.open("security").want(200, "No second step is asked for", "Off")
+	b.open("security").want(200, "no longer asked for a second step", "Off")
 	s.browser().login("alpha", "ada")
 	b.submit("security/two-step", "two_step", "on").leadsTo("/security")
 	b.submit("security/app/remove").leadsTo("/security")
@@ -554,7 +554,7 @@ func TestPhoneFactor(t *testing.T) {
 	b.login("alpha", "ada")
 	b.open("security/phone").want(200, "Set up a phone")
 	wrong := b.submit("security/phone", "number", "12 34").want(302).location()
-	b.open(wrong).want(200, "no phone number", `value="12 34"`)
+	b.open(wrong).want(200, "not a phone number", `value="12 34"`)
 	at := b.submit("security/phone", "number", "+49 (0)151 12345678").want(302).location()
 	b.open(at).want(200, "49 ••• 78").wantNot(number)
 	// The code is for who has asked, in this sign-in.
@@ -562,7 +562,7 @@ func TestPhoneFactor(t *testing.T) {
 	thief.login("beta", "ben")
 	thief.submit(at, "code", code()).leadsTo("/security/phone")
 	b.submit(at, "code", "00000x").want(302)
-	b.submit(at, "code", code()).want(200, "shown this once")
+	b.submit(at, "code", code()).want(200, "shown only this once")
 	if c := b.credential(); c.Phone == nil || c.Phone.Number != number || c.Phone.SignIn || !c.TwoStep {
 		t.Fatalf("the phone is %+v", c.Phone)
 	}
@@ -590,7 +590,7 @@ func TestPhoneFactor(t *testing.T) {
 	foreign := second.toFactor("login/alpha", "ada")
 	_, id, _ := strings.Cut(sent, "sent=")
 	id, _, _ = strings.Cut(id, "&")
-	second.wantFactorWrong(second.submit(foreign+"&way=sms&sent="+id, "code", code()), "not good any more")
+	second.wantFactorWrong(second.submit(foreign+"&way=sms&sent="+id, "code", code()), "has expired")
 	right := code()
 	other.submit(sent, "code", right).leadsTo("/account")
 	s.clock.Advance(6 * time.Minute)
@@ -599,7 +599,7 @@ func TestPhoneFactor(t *testing.T) {
 	old := third.submit(step, "do", "send").want(302).location()
 	late := code()
 	s.clock.Advance(6 * time.Minute)
-	third.wantFactorWrong(third.submit(old, "code", late), "not good any more")
+	third.wantFactorWrong(third.submit(old, "code", late), "has expired")
 }
 
 func TestSMSPumping(t *testing.T) {
@@ -615,7 +615,7 @@ func TestSMSPumping(t *testing.T) {
 			sent++
 			continue
 		}
-		b.open(at).want(200, "has to wait", number[1:])
+		b.open(at).want(200, "Too many messages were sent", number[1:])
 		limited = true
 	}
 	if !limited || sent > 6 {

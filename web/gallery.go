@@ -20,9 +20,9 @@ func (s *Server) mountGallery(r chi.Router) {
 
 var galleryIndex = template.Must(template.New("gallery").Parse(`<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Gallery</title>
-<link rel="stylesheet" href="{{.Style}}"><main class="page"><h1>Gallery</h1>
+<link rel="stylesheet" href="{{.Style}}"><body class="wide"><main><h1>Gallery</h1>
 <p>Every page in every state, with invented people. Add <code>?lang=de</code> for German.</p>
-<ul>{{range .Examples}}<li><a href="{{$.Path}}/{{.Name}}">{{.Title}}</a></li>{{end}}</ul></main></html>
+<ul class="plain">{{range .Examples}}<li><a href="{{$.Path}}/{{.Name}}">{{.Title}}</a></li>{{end}}</ul></main></html>
 `))
 
 // gallery serves GET /dev/gallery.
@@ -63,6 +63,10 @@ func (s *Server) galleryPage(w http.ResponseWriter, r *http.Request) error {
 			}
 			if err := s.exampleChallenge(page.Challenge); err != nil {
 				return err
+			}
+		case *templates.SignInPage:
+			if page.Client != nil {
+				page.Client.Logo = logo
 			}
 		case *templates.FactorPage:
 			if page.Client != nil {

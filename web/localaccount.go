@@ -49,8 +49,8 @@ func (s *Server) localPage(w http.ResponseWriter, r *http.Request, p *providers.
 	}
 	if page.Passkey != nil {
 		page.Passkey.Now = r.URL.Query().Has("passkey") && page.Error == nil
-		if !page.Password {
-			page.Passkey.Error = page.Error
+		if !page.Password { // the button is all there is: no field that passkeys could be offered in
+			page.Passkey.Error, page.Passkey.Autofill = page.Error, false
 		}
 	}
 	if p.Account.Password {

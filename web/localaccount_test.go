@@ -163,7 +163,7 @@ func TestSignUpByCode(t *testing.T) {
 		t.Errorf("%d documents before the address was shown to be theirs", n)
 	}
 	b.open(page).want(200, adaMail, `autocomplete="one-time-code"`)
-	b.submit(page, "code", "000000").want(422, "The code is wrong.")
+	b.submit(page, "code", "000000").want(422, "This code is not right.")
 	code := s.codeOf(adaMail)
 	b.submit(page, "code", code[:3]+" "+code[3:]).leadsTo("/account")
 	u := b.user()
@@ -177,7 +177,7 @@ func TestSignUpByCode(t *testing.T) {
 	if email := account.Known()["email"].Value; email != adaMail {
 		t.Errorf("the account says %v", email)
 	}
-	b.submit(page, "code", code).want(400, "This link is not good any more")
+	b.submit(page, "code", code).want(400, "This link no longer works")
 
 	other := s.browser()
 	other.localLogin("ADA@Example.org", goodWords).leadsTo("/account")
@@ -212,7 +212,7 @@ func TestSignUpByLink(t *testing.T) {
 	action := html.UnescapeString(regexp.MustCompile(`action="([^"]+)"`).FindStringSubmatch(page.body)[1])
 	scanner.submit(action, "key", keyOf(link)).want(422, "Please enter your password")
 	b.submit(action, "key", keyOf(link)).leadsTo(appOrigin + "/work")
-	b.submit(action, "key", keyOf(link)).want(400, "This link is not good any more")
+	b.submit(action, "key", keyOf(link)).want(400, "This link no longer works")
 	b.open(link).want(400)
 
 	phone := s.browser()
@@ -445,7 +445,7 @@ func TestCodesCannotBeGuessed(t *testing.T) {
 		page := b.askReset(adaMail).want(302).location()
 		for range credential.CodeTries + 2 {
 			a := b.submit(page, "code", "000000").want(422)
-			if strings.Contains(a.body, "The code is wrong.") {
+			if strings.Contains(a.body, "This code is not right.") {
 				looked++
 			}
 		}
@@ -557,7 +557,7 @@ func TestWhoMaySignUp(t *testing.T) {
 			t.Error("mail goes to other domains than were checked")
 		}
 	})
-	for registration, text := range map[string]string{"closed": "No new accounts can be created", "invitation": "with an invitation"} {
+	for registration, text := range map[string]string{"closed": "No new accounts can be created", "invitation": "need an invitation"} {
 		t.Run(registration, func(t *testing.T) {
 			s := newServer(t, localProviders(`, "registration": "`+registration+`"`))
 			b := s.browser()
@@ -633,7 +633,7 @@ func TestInvitation(t *testing.T) {
 		t.Errorf("got %+v", c.Emails)
 	}
 	b.submit("signup", "invitation", key, "password", goodWords).want(400)
-	s.browser().open(link).want(400, "not good any more")
+	s.browser().open(link).want(400, "no longer work")
 	next := s.invite(adaMail, "")
 	replaced := s.invite("ADA@example.org", "")
 	s.browser().open(next).want(400)
@@ -765,7 +765,7 @@ func TestChangePassword(t *testing.T) {
 	b.askReset(adaMail).want(302)
 	reset := s.linkOf(adaMail)
 	b.open("security/password").want(200, `name="current"`, adaMail)
-	b.submit("security/password", "current", "wrong", "password", newWords).want(422, "not your present password")
+	b.submit("security/password", "current", "wrong", "password", newWords).want(422, "not your current password")
 	b.submit("security/password", "current", goodWords, "password", goodWords).want(422, "Please choose another one")
 	b.submit("security/password", "current", goodWords, "password", "short").want(422, "too short")
 	b.submit("security/password", "current", goodWords, "password", newWords).leadsTo("/security")
@@ -854,7 +854,7 @@ func TestAddresses(t *testing.T) {
 	if m := s.mail("eve@example.org"); m.Kind != "exists" {
 		t.Errorf("got %s", m.Kind)
 	}
-	b.submit("security/emails", "email", adaMail).want(422, "one of your addresses already")
+	b.submit("security/emails", "email", adaMail).want(422, "already one of your addresses")
 
 	b.submit("security/emails/remove", "email", adaMail).leadsTo("/security/emails")
 	b.open("security/emails").want(200, "Make another address the primary one first")
@@ -871,7 +871,7 @@ func TestAddresses(t *testing.T) {
 	}
 	b.submit("security/emails/remove", "email", adaMail).leadsTo("/security/emails")
 	b.submit("security/emails/remove", "email", "ada@work.example").leadsTo("/security/emails")
-	b.open("security/emails").want(200, "needed to sign in", "ada@work.example")
+	b.open("security/emails").want(200, "need this address to sign in", "ada@work.example")
 	for _, path := range []string{"primary", "remove"} {
 		b.submit("security/emails/"+path, "email", "eve@example.org").leadsTo("/security/emails")
 	}

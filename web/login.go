@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,8 @@ type destination struct {
 	// mfa: the application lets nobody in without a second factor. Of clients it is the
 	// request that says so.
 	mfa bool
+	// says is the message that people are received with, when it is not that they are signed in.
+	says string
 	// request is what a client waits for with OpenID Connect; nil if none does.
 	request *oidc.Ask
 }
@@ -464,7 +467,7 @@ func (s *Server) letIn(w http.ResponseWriter, r *http.Request, v visitor, d dest
 // enter binds the browser to the account of who has proved an identity, and answers nothing
 // yet. An *identity.OwnedError, *identity.SharedError or errSignInAgain says why it was not linked.
 func (s *Server) enter(w http.ResponseWriter, r *http.Request, v visitor, d destination, p proof) (session.Session, flash, error) {
-	signedIn := note("success", "signed_in", nil)
+	signedIn := note("success", cmp.Or(d.says, "signed_in"), nil)
 	if v.account != nil && d.fresh {
 		began, err := s.signInAnew(w, r, v, d, p)
 		return began, signedIn, err

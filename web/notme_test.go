@@ -74,7 +74,7 @@ func TestPhoneSignIn(t *testing.T) {
 		other.open("login/account/phone").want(200)
 		writes := len(s.store.everWritten())
 		first := other.sendPhoneCode(number).want(302)
-		shown := other.open(first.location()).want(200, "If somebody signs in")
+		shown := other.open(first.location()).want(200, "is set up for signing in")
 		wrong := other.submit(first.location(), "code", "00000x").want(302)
 		wrote := len(s.store.everWritten()) - writes
 		beside := other.open(wrong.location()).want(200, "not right")
@@ -187,7 +187,7 @@ func TestNotMe(t *testing.T) {
 	thief.get("currentUser").want(401)
 	b.user() // the owner's own session stays until the new password is chosen
 	owner.open(at).want(200, "new password")
-	owner.submit(link).want(400, "not good any more")
+	owner.submit(link).want(400, "no longer works")
 	owner.open(link).want(400)
 	s.browser().open("security/not-me?key=x").want(400)
 

@@ -370,7 +370,7 @@ func TestPasskeyCopied(t *testing.T) {
 	if mails := s.mails("ada@example.org"); len(mails) != 1 {
 		t.Errorf("%d mails, want 1", len(mails))
 	}
-	owner.open("security/passkeys").want(200, "Not good any more")
+	owner.open("security/passkeys").want(200, "No longer works")
 
 	// Those that do not count are no copies.
 	d := s.authenticator()
@@ -406,7 +406,7 @@ func TestPasskeyOfSomebodyElsewhere(t *testing.T) {
 	b, a := s.browser(), s.authenticator()
 	b.login("alpha", "ada")
 	ada := b.user()
-	b.open("security/passkeys").want(200, "There are none yet")
+	b.open("security/passkeys").want(200, "You have no passkeys yet")
 	b.question("security/passkeys/add/begin")
 	if s.documents("credential") != 0 {
 		t.Error("a credential is there before there is a passkey")
@@ -454,12 +454,12 @@ func TestPasskeyList(t *testing.T) {
 	}
 	// An authenticator, or an attacker in its place, that does not mind is refused here.
 	again := b.submit("security/passkeys/add", "ceremony", ceremony, "answer", second.register(q, second.passkeys[0])).want(302)
-	b.open(again.location()).want(200, "This passkey is known here already")
+	b.open(again.location()).want(200, "This passkey is already known here")
 	c, thief := s.browser(), s.authenticator()
 	c.signUp(thief, "Ben")
 	q, ceremony = c.question("security/passkeys/add/begin")
 	again = c.submit("security/passkeys/add", "ceremony", ceremony, "answer", thief.register(q, first.passkeys[0])).want(302)
-	c.open(again.location()).want(200, "This passkey is known here already")
+	c.open(again.location()).want(200, "This passkey is already known here")
 
 	id := encoded(second.passkeys[0].id)
 	b.submit("security/passkeys/rename", "id", id, "name", "Key <ring>").leadsTo("/security/passkeys")
@@ -470,9 +470,9 @@ func TestPasskeyList(t *testing.T) {
 	}
 	// Nobody else's.
 	c.submit("security/passkeys/rename", "id", id, "name", "Mine").leadsTo("/security/passkeys")
-	c.open("security/passkeys").want(200, "none of your passkeys")
+	c.open("security/passkeys").want(200, "not one of your passkeys")
 	c.submit("security/passkeys/remove", "id", id).leadsTo("/security/passkeys")
-	c.open("security/passkeys").want(200, "none of your passkeys")
+	c.open("security/passkeys").want(200, "not one of your passkeys")
 	c.submit("security/passkeys/remove", "id", "///").leadsTo("/security/passkeys")
 
 	b.submit("security/passkeys/remove", "id", id).leadsTo("/security/passkeys")
@@ -483,12 +483,12 @@ func TestPasskeyList(t *testing.T) {
 	d := s.browser()
 	d.refused(d.passkeyLogin(second, ""), "not known here")
 	b.submit("security/passkeys/remove", "id", encoded(first.passkeys[0].id)).leadsTo("/security/passkeys")
-	b.open("security/passkeys").want(200, "the only way to sign in")
+	b.open("security/passkeys").want(200, "your only way to sign in")
 	d.passkeyLogin(first, "").leadsTo("/account")
 	// With another provider it is not the last one any more, and then that is.
 	b.submit("login/alpha", "username", "ada", "password", "ada-pw").want(302)
 	b.submit("security/passkeys/remove", "id", encoded(first.passkeys[0].id)).leadsTo("/security/passkeys")
-	b.open("security/passkeys").want(200, "There are none yet")
+	b.open("security/passkeys").want(200, "You have no passkeys yet")
 	b.submit("disconnect/alpha").leadsTo("/account")
 	if got := b.user(); len(got.Identities) != 2 {
 		t.Errorf("identities: %v", got.Identities)
@@ -507,7 +507,7 @@ func TestPasskeysAreLimited(t *testing.T) {
 	for len(a.passkeys) < credential.MaxPasskeys {
 		b.addPasskey(a, "").leadsTo("/security/passkeys")
 	}
-	b.open("security/passkeys").want(200, "There are 20 passkeys already").wantNot(`id="passkey-add"`)
+	b.open("security/passkeys").want(200, "You have 20 passkeys already").wantNot(`id="passkey-add"`)
 	b.fetch(testOrigin, "POST", "security/passkeys/add/begin", "").want(409)
 }
 

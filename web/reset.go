@@ -195,6 +195,7 @@ func (s *Server) resetPassword(w http.ResponseWriter, r *http.Request) error {
 		return s.deskError(err, s.path("reset"))
 	}
 	d.fresh = true // see destination: signed in anew, nothing linked
+	d.says = "password_saved"
 	return s.admitProof(w, r, d, shown)
 }
 

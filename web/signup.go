@@ -236,6 +236,7 @@ func (s *Server) signedUp(w http.ResponseWriter, r *http.Request, d destination,
 		return s.deskError(err, back)
 	}
 	d.fresh = true // see destination
+	d.says = "account_created"
 	return s.admitProof(w, r, d, shown)
 }
 

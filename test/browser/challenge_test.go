@@ -67,7 +67,7 @@ func TestChallengeInOtherWays(t *testing.T) {
 		testbrowser.Get[any](b, `document.querySelector("[data-other=`+kind+`]").click()`)
 	}
 	press("image")
-	b.says(".challenge label", "What stands in the picture?")
+	b.says(".challenge label", "What does the picture say?")
 	b.UntilTrue(`document.querySelector(".challenge img").naturalWidth === 300`)
 	first := b.value("[name=challenge_id]")
 	if first == before {
@@ -93,13 +93,13 @@ func TestChallengeWithoutJavaScript(t *testing.T) {
 	s := start(t, options{})
 	b := newTab(t, person{})
 	b.failThrice(s)
-	b.reads(".challenge-state", "needs JavaScript, or a picture or a recording instead")
+	b.reads(".challenge-state", "needs JavaScript. A picture or a recording will do instead")
 	b.fill("#password", adaPassword)
 	b.follow("#login-submit")
-	b.reads("#challenge-error", "Please answer this, too.")
+	b.reads("#challenge-error", "Please answer this as well.")
 	b.UntilTrue(`document.querySelector(".challenge img").naturalWidth === 300`)
 	b.follow("[data-other=audio]")
 	b.reads(".challenge label", "Which digits do you hear?")
 	b.follow("[data-other=image]")
-	b.reads(".challenge label", "What stands in the picture?")
+	b.reads(".challenge label", "What does the picture say?")
 }

@@ -107,7 +107,7 @@ func TestPasskeyList(t *testing.T) {
 	b.follow("#login-submit")
 
 	b.visit(s.to("security/passkeys"))
-	b.reads("", "There are none yet")
+	b.reads("", "You have no passkeys yet")
 	b.follow("#passkey-add")
 	b.fill("#passkey-name", "Laptop")
 	b.follow("#passkey-button")
@@ -118,7 +118,7 @@ func TestPasskeyList(t *testing.T) {
 	b.follow("#passkey-add")
 	b.click("#passkey-button")
 	b.UntilTrue(`!document.querySelector("#passkey-error").hidden`)
-	b.reads("#passkey-error", "This passkey is known here already")
+	b.reads("#passkey-error", "This passkey is already known here")
 	b.visit(s.to("security/passkeys"))
 
 	b.click("#passkeys summary")
@@ -137,7 +137,7 @@ func TestPasskeyList(t *testing.T) {
 	}
 
 	b.follow("#passkeys form:not(.rename form) .danger")
-	b.reads("", "was removed", "There are none yet")
+	b.reads("", "was removed", "You have no passkeys yet")
 	b.signOut(s)
 	b.AllowStatus(401)
 	b.visit(s.to("login/account?passkey=1"))
