@@ -270,6 +270,9 @@ func (b *Book) Update(ctx context.Context, id string, change func(*Credential) e
 	return item.Value, err
 }
 
+// Count tells how many credentials there are.
+func (b *Book) Count(ctx context.Context) (int, error) { return b.credentials.Count(ctx, "") }
+
 // Delete removes a credential with what waits for it; it is no error if there is none.
 func (b *Book) Delete(ctx context.Context, id string) error {
 	for _, kind := range []string{PendingReset, PendingEmail, PendingUndoEmail, PendingUnlock, PendingLogin, PendingNotMe} {

@@ -235,7 +235,7 @@ func (s *Server) goOnCalled(w http.ResponseWriter, r *http.Request, a factorAsk,
 		}
 		return s.tellSession(w, r, a.account, began, false)
 	}
-	if fields.Trust && a.local.Account.TrustFor > 0 {
+	if fields.Trust && a.local.Account.TrustFor > 0 && a.account.ID != "" {
 		if err := s.trustBrowser(w, r, a.account, a.local.Account.TrustFor); err != nil {
 			return err
 		}

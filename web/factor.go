@@ -49,13 +49,24 @@ func (s *Server) credentialOf(ctx context.Context, a identity.Account) (*provide
 	return p, c, err == nil, err
 }
 
+// ownerOf is the account that an identity belongs to, or ErrNotFound. A local identity whose
+// account is not found, because the provider had another id when it was linked, has one without
+// an id: what it is proved with goes on to ask for its second factor.
+func (s *Server) ownerOf(ctx context.Context, p identity.Profile) (identity.Account, error) {
+	a, err := s.Users.Owner(ctx, p.Provider, p.ID)
+	if local, ok := s.Providers.Local(); ok && isNotFound(err) && local.ID == p.Provider {
+		return identity.Account{Identities: map[string]identity.Identity{p.Provider: {ID: p.ID}}}, nil
+	}
+	return a, err
+}
+
 // factorDue tells whether a second factor has to be given before the proof lets anybody in:
 // the person whose identity it is wants that, and has not just given one.
 func (s *Server) factorDue(r *http.Request, v visitor, d destination, p proof) (bool, error) {
 	if slices.Contains(p.methods, session.MethodMFA) {
 		return false, nil
 	}
-	owner, err := s.Users.Owner(r.Context(), p.profile.Provider, p.profile.ID)
+	owner, err := s.ownerOf(r.Context(), p.profile)
 	if isNotFound(err) {
 		return false, nil // somebody new, or an identity to link
 	}
@@ -69,7 +80,7 @@ func (s *Server) factorDue(r *http.Request, v visitor, d destination, p proof) (
 	if err != nil || !ok || !c.Due() || len(otherFactors(c, p.methods)) == 0 {
 		return false, err
 	}
-	if local.Account.TrustFor == 0 || d.wantsFactor() {
+	if local.Account.TrustFor == 0 || d.wantsFactor() || owner.ID == "" {
 		return true, nil
 	}
 	trusted, err := s.trusted(r, owner, c)
@@ -96,7 +107,7 @@ func (s *Server) askFactor(w http.ResponseWriter, r *http.Request, v visitor, d 
 // keepProof keeps what was proved in a step, and returns what names that, and whose factors
 // have to be given.
 func (s *Server) keepProof(w http.ResponseWriter, r *http.Request, v visitor, d destination, p proof) (string, credential.Credential, error) {
-	owner, err := s.Users.Owner(r.Context(), p.profile.Provider, p.profile.ID)
+	owner, err := s.ownerOf(r.Context(), p.profile)
 	if err != nil {
 		return "", credential.Credential{}, err
 	}

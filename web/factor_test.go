@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -641,4 +643,35 @@ func TestLinkingIsNoProof(t *testing.T) {
 	if got := b.open("security/app").want(302).location(); !strings.HasPrefix(got, "/factor?") {
 		t.Errorf("with the first factor only, changing the app leads to %s", got)
 	}
+}
+
+// TestFactorOutlivesTheProvidersID: with another id in providers.json a local identity is
+// nobody's, which must not spare it the second factor.
+func TestFactorOutlivesTheProvidersID(t *testing.T) {
+	s := newServer(t, withAccounts(`{}`))
+	b := s.browser()
+	const email = "ada@example.org"
+	page := b.signUpLocal(email, goodWords, "name", "Ada").want(302).location()
+	b.submit(page, "code", s.codeOf(email)).leadsTo("/account")
+	app, _ := b.setUpApp()
+	b.submit("logout").want(302)
+
+	file := filepath.Join(s.cfg.Dir, "providers.json")
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write(s.cfg.Dir, "providers.json", strings.Replace(string(before), `"id": "account"`, `"id": "people"`, 1), 0o600)
+	if err := s.reload(); err != nil {
+		t.Fatal(err)
+	}
+	at := b.submit("login/people", "username", email, "password", goodWords).want(302).location()
+	if !strings.HasPrefix(at, "/factor?") {
+		t.Fatalf("the password alone leads to %s", at)
+	}
+	b.get("currentUser").want(401)
+	b.submit(at, "code", "000000", "trust", "yes").want(302)
+	b.get("currentUser").want(401)
+	b.submit(at, "code", app.code(s.clock.Now()), "trust", "yes").want(302)
+	b.get("currentUser").want(200)
 }

@@ -118,7 +118,7 @@ func (s *Server) stepAsked(r *http.Request, a *factorAsk) error {
 		return s.errStep(a.d, err)
 	}
 	var err error
-	a.account, err = s.Users.Owner(ctx, a.pending.Profile.Provider, a.pending.Profile.ID)
+	a.account, err = s.ownerOf(ctx, a.pending.Profile)
 	if err == nil && a.account.Disabled {
 		return s.errStep(a.d, attempt.ErrUnknown)
 	}
@@ -357,7 +357,7 @@ func (s *Server) factorGiven(w http.ResponseWriter, r *http.Request, a factorAsk
 		return err
 	}
 	if a.step != "" {
-		if trust && a.local.Account.TrustFor > 0 {
+		if trust && a.local.Account.TrustFor > 0 && a.account.ID != "" {
 			if err := s.trustBrowser(w, r, a.account, a.local.Account.TrustFor); err != nil {
 				return err
 			}
@@ -482,6 +482,9 @@ func (s *Server) factorPassed(r *http.Request, a factorAsk) error {
 
 // noteFactor writes into the person's history that a second factor was not taken.
 func (s *Server) noteFactor(w http.ResponseWriter, r *http.Request, a factorAsk, way, result string) {
+	if a.account.ID == "" {
+		return // see ownerOf: there is none whose history it would be
+	}
 	p := proof{a.pending.Profile, append(slices.Clone(a.pending.Methods), methodsOf[way]...)}
 	if a.step == "" {
 		p.profile.Provider = a.v.Session.Provider

@@ -140,7 +140,8 @@ func openProgram(ctx context.Context, cfg *config.Config, log *slog.Logger, u up
 }
 
 // released removes what an identity that nobody has any more was proved with, if it was
-// one of the accounts that live here. A failure leaves what is of no use to anybody.
+// one of the accounts that live here. A failure leaves it, and somebody who still knows the
+// password has another account with it.
 func (p *program) released(ctx context.Context, provider, id string) {
 	for _, entry := range *p.listed.Load() {
 		if entry.ID == provider && entry.Strategy == "account" {

@@ -221,6 +221,9 @@ func (s *server) open(ctx context.Context) error {
 	if err := s.adopt(ctx); err != nil {
 		return databaseProblem(cfg, err)
 	}
+	if err := s.warnOfFactors(ctx); err != nil {
+		return databaseProblem(cfg, err)
+	}
 	if s.tokens, err = s.openTokens(ctx, s.node, s.providers); err != nil {
 		return keyProblem(cfg, err)
 	}
@@ -232,6 +235,25 @@ func (s *server) open(ctx context.Context) error {
 		Config: cfg, Store: s.guard, Users: s.users, Sessions: s.sessions, Credentials: s.credentials, Tokens: s.tokens, Tickets: tickets,
 		Providers: s.providers, Bus: s.bus, Heard: s.otherNodes(), Nodes: s.living(), Redis: s.redis, RedisName: installation(cfg), Logouts: s.logouts, Places: s.places, Audit: s.audit, Notify: s.notify, Templates: s.pages, Static: s.files, Clock: s.clock, Log: s.log, Version: version, Dev: s.dev,
 	})
+	return err
+}
+
+// warnOfFactors tells an operator who has turned the accounts off that live here, or given them
+// another id, what that means: second factors are asked of nobody, or identities are nobody's.
+func (s *server) warnOfFactors(ctx context.Context) error {
+	kept, err := s.credentials.Count(ctx)
+	if err != nil || kept == 0 {
+		return err
+	}
+	local, ok := s.providers.Local()
+	if !ok {
+		s.log.Warn("no provider has the strategy account: nobody is asked for a second factor", "credentials", kept)
+		return nil
+	}
+	linked, err := s.users.Count(ctx, local.ID)
+	if err == nil && linked == 0 {
+		s.log.Warn("nobody has an identity at the provider of accounts that live here: did it have another id?", "provider", local.ID, "credentials", kept)
+	}
 	return err
 }
 
