@@ -46,7 +46,7 @@ func passkeyExamples(layout Layout) []Example {
 		{"passkey-signup-wrong", "Sign up with a passkey: no name", &PasskeySignUpPage{Layout: german(layout), Application: "Cocoda", Action: "signup/passkey", Error: wrong("name", "name_empty"), Back: "login"}},
 		{"passkey-signup-create", "Sign up with a passkey: create it", &PasskeySignUpPage{Layout: layout, Name: "Ada", Form: form("sign-up", nil), Back: "login"}},
 		{"signin-passkey", "Sign in: password or passkey", &SignInPage{Layout: layout, Provider: account, Password: true, Action: "login/account", Back: "login", Phone: "login/account/phone", SignUp: "signup", Reset: "reset",
-			Passkey: &PasskeyForm{For: "sign-in", Begin: "passkey/begin", Action: "passkey", Autofill: true}}},
+			Passkey: &PasskeyForm{For: "sign-in", Begin: "passkey/begin", Action: "passkey", Beside: true}}},
 		{"signin-passkey-only", "Sign in: passkey alone, refused", &SignInPage{Layout: german(layout), Provider: account, Back: "login", Passkey: form("sign-in", wrong("", "passkey_refused"))}},
 	}
 }

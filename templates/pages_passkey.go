@@ -10,8 +10,10 @@ type PasskeyForm struct {
 	// form is posted to with the answer.
 	Begin, Action string
 	// Autofill: the browser offers passkeys in a field of the page that has "webauthn" in its
-	// autocomplete, and the button is the second way beside it. Now: it asks as soon as the page is there.
+	// autocomplete. Now: it asks as soon as the page is there.
 	Autofill, Now bool
+	// Beside: the button is the second on the page, after that of another form.
+	Beside bool
 	// Name is what somebody has called a passkey to add.
 	Name string
 	// TrustDays: see FactorPage.

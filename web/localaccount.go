@@ -48,6 +48,7 @@ func (s *Server) localPage(w http.ResponseWriter, r *http.Request, p *providers.
 		page.Passkey = s.passkeyForm(p, d)
 	}
 	if page.Passkey != nil {
+		page.Passkey.Beside = page.Password
 		page.Passkey.Now = r.URL.Query().Has("passkey") && page.Error == nil
 		if !page.Password { // the button is all there is: no field that passkeys could be offered in
 			page.Passkey.Error, page.Passkey.Autofill = page.Error, false
