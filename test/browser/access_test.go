@@ -186,7 +186,7 @@ func (b *tab) reachable(name string) {
 	total := testbrowser.Get[int](b, `(() => {
 		document.activeElement?.blur();
 		getSelection().removeAllRanges();
-		window.focusable = [...document.querySelectorAll("a[href], button, input:not([type=hidden]), textarea, summary, [tabindex='0']")].filter((e) => e.checkVisibility() && !e.disabled);
+		window.focusable = [...document.querySelectorAll("a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex='0']")].filter((e) => e.checkVisibility() && !e.disabled);
 		return focusable.length;
 	})()`)
 	// The walk starts where the page starts, whatever has had the focus.

@@ -231,8 +231,10 @@ func mainFlow(t *testing.T, s *server, who person, tag, view string) {
 	// Sessions: sign in elsewhere, and end that.
 	other.Forget()
 	other.signInAt(s, "test", ada, adaPassword)
-	b.follow(`.site-nav a[href$="sessions"]`)
-	b.At(s.to("sessions"))
+	b.follow(`.site-nav a[href$="security"]`)
+	b.At(s.to("security"))
+	inspect("security")
+	b.visit(s.to("sessions"))
 	if n := testbrowser.Get[int](b, "document.querySelectorAll('#sessions > li').length"); n != 2 {
 		t.Fatalf("there are %d sessions, want 2", n)
 	}

@@ -14,11 +14,14 @@ import (
 
 	"github.com/google/uuid"
 
+	"login-server/audit"
 	"login-server/clock"
 	"login-server/config"
+	"login-server/credential"
 	"login-server/events"
 	"login-server/identity"
 	"login-server/internal/teststore"
+	"login-server/notify"
 	"login-server/providers"
 	"login-server/session"
 	"login-server/static"
@@ -77,6 +80,18 @@ func (c *clocked) rooms(cfg *config.Config, set *providers.Set, engine store.Eng
 	}
 	bus := &events.LocalBus{}
 	now := c.clock.Now
+	credentials, err := credential.NewBook(credential.Options{Store: engine, Clock: c.clock, NewID: uuid.NewString, Secrets: cfg.SessionSecrets})
+	if err != nil {
+		return nil, err
+	}
+	messages, err := token.NewSealer(cfg.SessionSecrets, notify.Purpose)
+	if err != nil {
+		return nil, err
+	}
+	queue, err := notify.New(notify.Options{Store: engine, Sealer: messages, Clock: c.clock, Log: log, Dev: true})
+	if err != nil {
+		return nil, err
+	}
 	users := identity.NewDirectory(engine, identity.Options{
 		BaseURL: c.url, Now: now, NewID: uuid.NewString,
 		Changed: func(ids ...string) {
@@ -116,7 +131,7 @@ func (c *clocked) rooms(cfg *config.Config, set *providers.Set, engine store.Eng
 		return nil, err
 	}
 	return web.New(web.Deps{
-		Config: cfg, Store: store.NewGuard(engine, store.GuardOptions{}), Users: users, Sessions: sessions, Tokens: tokens, Tickets: tickets,
-		Providers: set, Bus: bus, Templates: pages, Static: files, Clock: c.clock, Log: log, Version: "test",
+		Config: cfg, Store: store.NewGuard(engine, store.GuardOptions{}), Users: users, Sessions: sessions, Credentials: credentials, Tokens: tokens, Tickets: tickets,
+		Providers: set, Bus: bus, Notify: queue, Audit: audit.NewBook(engine, now), Templates: pages, Static: files, Clock: c.clock, Log: log, Version: "test",
 	})
 }
