@@ -80,6 +80,15 @@ func (t *fakeTimer) Stop() bool {
 	return false
 }
 
+// Skip moves the clock forward by d as on a machine that was suspended: every timer that
+// became due runs once, late, and timers that those set start from then.
+func (c *Fake) Skip(d time.Duration) {
+	c.mu.Lock()
+	c.now = c.now.Add(d)
+	c.mu.Unlock()
+	c.Advance(0)
+}
+
 // Advance moves the clock forward by d and runs every timer that becomes due,
 // each at the time it was set for; timers that those set are run too.
 func (c *Fake) Advance(d time.Duration) {

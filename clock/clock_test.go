@@ -102,3 +102,19 @@ func TestSystem(t *testing.T) {
 		time.Sleep(time.Hour) // of the bubble
 	})
 }
+
+func TestFakeSkipsAsASuspendedMachine(t *testing.T) {
+	c := clock.NewFake(start)
+	var ran []time.Duration
+	var tick func()
+	tick = func() {
+		ran = append(ran, c.Now().Sub(start))
+		c.AfterFunc(time.Second, tick)
+	}
+	c.AfterFunc(time.Second, tick)
+	c.Skip(time.Hour)
+	c.Advance(time.Second)
+	if want := []time.Duration{time.Hour, time.Hour + time.Second}; !slices.Equal(ran, want) {
+		t.Errorf("ran at %v, want %v", ran, want)
+	}
+}

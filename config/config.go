@@ -42,6 +42,9 @@ type Config struct {
 	RateLimitMax    int
 	// LoginAttemptLife is how long people have to sign in on a provider's pages.
 	LoginAttemptLife time.Duration
+	// ChallengeBits is how hard a browser works for an answer to a challenge; each bit more
+	// doubles that.
+	ChallengeBits int
 	// TrustedProxies are the networks whose X-Forwarded-For is believed (TRUSTED_PROXIES).
 	TrustedProxies []netip.Prefix
 

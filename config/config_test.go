@@ -109,7 +109,7 @@ func TestDefaults(t *testing.T) {
 		Port: 3004, Title: "Login Server", AllowedOrigins: []string{"http://localhost:3004"}, Env: "development",
 		DataDir: filepath.Join(dir, "data"), CookieMaxDays: 30,
 		ExpiryWarningThreshold: time.Hour, ExpiryWarningInterval: 5 * time.Minute,
-		RateLimitWindow: time.Minute, RateLimitMax: 10, LoginAttemptLife: time.Hour,
+		RateLimitWindow: time.Minute, RateLimitMax: 10, LoginAttemptLife: time.Hour, ChallengeBits: 14,
 		AccessTokenLife: 10 * time.Minute, RefreshIdle: 14 * 24 * time.Hour, RefreshLife: 90 * 24 * time.Hour,
 		ClientRegistration: "off", ClientRegistrationLimit: 10_000,
 		KeyPublishFor: time.Hour, KeyRotateEvery: 90 * 24 * time.Hour,

@@ -44,6 +44,7 @@ type settings struct {
 	RateLimitWindow string `env:"RATE_LIMIT_WINDOW" envDefault:"60000"`
 	RateLimitMax    string `env:"RATE_LIMIT_MAX" envDefault:"10"`
 	LoginAttempt    string `env:"LOGIN_ATTEMPT_MINUTES" envDefault:"60"`
+	ChallengeBits   string `env:"CHALLENGE_BITS" envDefault:"14"`
 	TrustedProxies  string `env:"TRUSTED_PROXIES"`
 
 	JWTPrivateKeyPath string `env:"JWT_PRIVATE_KEY_PATH" envDefault:"./private.key"`
@@ -215,6 +216,7 @@ func (l *loader) apply(s settings) {
 	c.RateLimitWindow = l.duration("RATE_LIMIT_WINDOW", s.RateLimitWindow, "milliseconds", time.Millisecond, 1, 24*60*60*1000, 60000)
 	c.RateLimitMax = l.number("RATE_LIMIT_MAX", s.RateLimitMax, "a number of attempts", 1, 1_000_000, 10)
 	c.LoginAttemptLife = l.duration("LOGIN_ATTEMPT_MINUTES", s.LoginAttempt, "minutes", time.Minute, 5, 60*24, 60)
+	c.ChallengeBits = l.number("CHALLENGE_BITS", s.ChallengeBits, "a number of bits", 4, 20, 14)
 	l.proxies(s.TrustedProxies)
 
 	c.JWTPrivateKeyPath, c.JWTPublicKeyPath = l.keyFiles(s.JWTPrivateKeyPath, s.JWTPublicKeyPath)

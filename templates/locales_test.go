@@ -369,7 +369,11 @@ func TestBinding(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, tmpl := range pages[reflect.TypeFor[LoginPage]()].Templates() {
+	login, err := pages.get(reflect.TypeFor[LoginPage]())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tmpl := range login.Templates() {
 		if tmpl.Tree == nil {
 			continue
 		}

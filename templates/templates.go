@@ -6,8 +6,9 @@
 // embedded in the binary; one of the same name in [Options.Dir] takes its place.
 //
 // Translations are in locales/LANGUAGE.json, in the format of go-i18n. They are
-// bound into the templates when these are parsed, once for each language, so that
-// rendering looks nothing up; see bind.go. Adding a language is adding a file.
+// bound into the templates when these are parsed, once for each page and language that
+// somebody asks for, so that rendering looks nothing up; see bind.go. Adding a language
+// is adding a file.
 package templates
 
 import (
@@ -50,15 +51,22 @@ type Set struct {
 // views is one reading of the files.
 type views struct {
 	*catalog
-	parse func(variant) (pages, error)
-	mail  mailFrames
+	base func(variant) (*pages, error)
+	mail mailFrames
 
 	mu       sync.RWMutex
-	variants map[variant]pages
+	variants map[variant]*pages
 }
 
-// pages are the templates of all pages in one variant.
-type pages map[reflect.Type]*template.Template
+// pages are the templates of the pages in one variant, each parsed when it is first asked for.
+type pages struct {
+	files  fs.FS
+	binder *binder
+	base   *template.Template // what all pages share; never executed itself
+
+	mu     sync.RWMutex
+	parsed map[reflect.Type]*template.Template
+}
 
 // mostVariants are kept: one server has a single base, so this is for tests.
 const mostVariants = 100
@@ -126,34 +134,46 @@ func New(o Options) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Whatever is wrong with a file of the operator shows now and not on a page.
-	for _, l := range loaded.languages {
-		pages, err := loaded.get(variant{lang: l.Tag, base: "/"})
-		if err != nil {
-			return nil, err
-		}
-		if err := s.check(pages); err != nil {
-			return nil, err
-		}
+	if err := s.check(loaded); err != nil {
+		return nil, err
 	}
 	s.loaded = loaded
 	return s, nil
 }
 
-// check finds what html/template does not see before a template is executed. The
-// embedded files need no check, tests do it.
-func (s *Set) check(pages pages) error {
+// check shows whatever is wrong with a file of the operator now and not on a page: it parses
+// all pages in all languages, and executes them, for what html/template does not see before.
+// The embedded files need no check, tests do it.
+func (s *Set) check(loaded *views) error {
 	over, ok := s.files.(overlayFS)
 	if !ok {
 		return nil
 	}
-	if own, err := fs.Glob(over.over, "*.html"); err != nil || len(own) == 0 {
+	own, err := fs.Glob(over.over, "*.html")
+	if err != nil {
+		return fmt.Errorf("templates: %w", err)
+	}
+	texts, err := fs.Glob(over.over, "locales/*.json")
+	if err != nil {
+		return fmt.Errorf("templates: %w", err)
+	}
+	if len(own)+len(texts) == 0 {
 		return nil
 	}
-	for typ, t := range pages {
-		err := t.ExecuteTemplate(io.Discard, "layout", reflect.New(typ).Interface())
-		if _, ok := errors.AsType[*template.Error](err); ok {
-			return fmt.Errorf("templates: %w", err)
+	for _, l := range loaded.languages {
+		pages, err := loaded.get(variant{lang: l.Tag, base: "/"})
+		if err != nil {
+			return err
+		}
+		for typ := range pageFiles {
+			t, err := pages.get(typ)
+			if err != nil {
+				return err
+			}
+			err = t.ExecuteTemplate(io.Discard, "layout", reflect.New(typ).Interface())
+			if _, ok := errors.AsType[*template.Error](err); ok {
+				return fmt.Errorf("templates: %w", err)
+			}
 		}
 	}
 	return nil
@@ -180,56 +200,73 @@ func (s *Set) load() (*views, error) {
 	return &views{
 		catalog:  c,
 		mail:     mail,
-		parse:    func(v variant) (pages, error) { return s.parse(c, v) },
-		variants: make(map[variant]pages),
+		base:     func(v variant) (*pages, error) { return s.base(c, v) },
+		variants: make(map[variant]*pages),
 	}, nil
 }
 
-// get returns the pages of a variant, which are parsed when first asked for.
-func (v *views) get(which variant) (pages, error) {
+// get returns the pages of a variant.
+func (v *views) get(which variant) (*pages, error) {
 	v.mu.RLock()
 	found, ok := v.variants[which]
 	v.mu.RUnlock()
 	if ok {
 		return found, nil
 	}
-	parsed, err := v.parse(which)
+	made, err := v.base(which)
 	if err != nil {
 		return nil, err
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if len(v.variants) < mostVariants {
-		v.variants[which] = parsed
+	if other, ok := v.variants[which]; ok {
+		return other, nil
 	}
-	return parsed, nil
+	if len(v.variants) < mostVariants {
+		v.variants[which] = made
+	}
+	return made, nil
 }
 
-// parse reads all pages, with translations and paths bound into them.
-func (s *Set) parse(c *catalog, v variant) (pages, error) {
-	b := binder{catalog: c, variant: v, path: s.options.Asset}
-	base := template.New("layout").Funcs(b.funcs())
-	if _, err := base.ParseFS(s.files, shared...); err != nil {
+// base reads what all pages of a variant share, with translations and paths bound into it.
+func (s *Set) base(c *catalog, v variant) (*pages, error) {
+	p := &pages{
+		files:  s.files,
+		binder: &binder{catalog: c, variant: v, path: s.options.Asset},
+		parsed: make(map[reflect.Type]*template.Template),
+	}
+	p.base = template.New("layout").Funcs(p.binder.funcs())
+	if _, err := p.base.ParseFS(p.files, shared...); err != nil {
 		return nil, fmt.Errorf("templates: %w", err)
 	}
-	if err := b.bind(base); err != nil {
+	return p, p.binder.bind(p.base)
+}
+
+// get returns the template of a page.
+func (p *pages) get(typ reflect.Type) (*template.Template, error) {
+	p.mu.RLock()
+	t, ok := p.parsed[typ]
+	p.mu.RUnlock()
+	if ok {
+		return t, nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if t, ok := p.parsed[typ]; ok {
+		return t, nil
+	}
+	t, err := p.base.Clone()
+	if err != nil {
+		return nil, fmt.Errorf("templates: %w", err)
+	}
+	if _, err := t.ParseFS(p.files, pageFiles[typ]); err != nil {
+		return nil, fmt.Errorf("templates: %w", err)
+	}
+	if err := p.binder.bind(t); err != nil {
 		return nil, err
 	}
-	pages := make(pages, len(pageFiles))
-	for typ, file := range pageFiles {
-		t, err := base.Clone()
-		if err != nil {
-			return nil, fmt.Errorf("templates: %w", err)
-		}
-		if _, err := t.ParseFS(s.files, file); err != nil {
-			return nil, fmt.Errorf("templates: %w", err)
-		}
-		if err := b.bind(t); err != nil {
-			return nil, err
-		}
-		pages[typ] = t
-	}
-	return pages, nil
+	p.parsed[typ] = t
+	return t, nil
 }
 
 // buffers are reused between pages; a page is a few kilobytes.
@@ -265,6 +302,10 @@ func (s *Set) Render(w io.Writer, page any) error {
 	if err != nil {
 		return err
 	}
+	t, err := pages.get(typ)
+	if err != nil {
+		return err
+	}
 	buf := buffers.Get().(*bytes.Buffer)
 	buf.Reset()
 	defer func() {
@@ -272,7 +313,7 @@ func (s *Set) Render(w io.Writer, page any) error {
 			buffers.Put(buf)
 		}
 	}()
-	if err := pages[typ].ExecuteTemplate(buf, "layout", v.Interface()); err != nil {
+	if err := t.ExecuteTemplate(buf, "layout", v.Interface()); err != nil {
 		return fmt.Errorf("templates: %w", err)
 	}
 	_, err = w.Write(buf.Bytes())

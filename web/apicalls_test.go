@@ -29,9 +29,6 @@ import (
 // object is the fields of a call.
 type object = map[string]any
 
-// quickly has passwords hashed as cheaply as can be set.
-const quickly = `"hashing": {"memoryKiB": 8192}`
-
 const adasPassword = "engines weave algebra 7"
 
 // call posts a call as a script on a page of an origin does.
@@ -117,11 +114,9 @@ func (b *browser) join(email string) told {
 	return b.call(appOrigin, "accounts/verify", object{"pending": pending, "code": b.server.code(email)}).want(200).told()
 }
 
-func withForms(settings string) option { return withAccounts(`{` + quickly + settings + `}`) }
-
 // A whole life by calls, from a page of an allowed origin.
 func TestAccountsByCalls(t *testing.T) {
-	s := newServer(t, withForms(""))
+	s := newServer(t, withAccounts(`{}`))
 	b := s.browser()
 	b.fetch(appOrigin, "GET", "api/v1/session", "").want(200, `{"user":null}`)
 
@@ -196,7 +191,7 @@ func TestAccountsByCalls(t *testing.T) {
 
 // Who is signed in as somebody else: the calls take their place, unless they are to be linked.
 func TestSignInWhileSignedIn(t *testing.T) {
-	s := newServer(t, withForms(""))
+	s := newServer(t, withAccounts(`{}`))
 	s.browser().join("ada@example.org")
 	b := s.browser()
 	b.login("alpha", "ben")
@@ -276,7 +271,7 @@ func (s *server) encrypted(path string, fields object, change ...func(header, cl
 }
 
 func TestEncryptedCalls(t *testing.T) {
-	s := newServer(t, withForms(""))
+	s := newServer(t, withAccounts(`{}`))
 	s.browser().join("ada@example.org")
 	right := object{"email": "ada@example.org", "password": adasPassword}
 	send := func(path, jwe string) answer { return s.browser().call(appOrigin, path, object{"jwe": jwe}) }
@@ -342,7 +337,7 @@ func TestEncryptedCalls(t *testing.T) {
 
 // Of one JWE that is sent many times at once one is taken.
 func TestEncryptedCallAtOnce(t *testing.T) {
-	s := newServer(t, withForms(""))
+	s := newServer(t, withAccounts(`{}`))
 	s.browser().join("ada@example.org")
 	jwe := s.encrypted("session", object{"email": "ada@example.org", "password": adasPassword})
 	var in, refused atomic.Int32
@@ -366,7 +361,7 @@ func TestEncryptedCallAtOnce(t *testing.T) {
 
 // Nobody on another site calls, and no form does.
 func TestCallsOfOthers(t *testing.T) {
-	s := newServer(t, withForms(""))
+	s := newServer(t, withAccounts(`{}`))
 	ada := s.browser()
 	ada.join("ada@example.org")
 	body := `{"email":"ada@example.org","password":"` + adasPassword + `"}`
@@ -404,7 +399,7 @@ func TestCallsOfOthers(t *testing.T) {
 }
 
 func TestCallsAreStrict(t *testing.T) {
-	s := newServer(t, withForms(""))
+	s := newServer(t, withAccounts(`{}`))
 	post := func(body string) answer { return s.browser().fetch(appOrigin, "POST", "api/v1/session", body) }
 	for body, code := range map[string]string{
 		`{"email":"a@b.example","password":"x","admin":true}`:         "unknown_field",
@@ -438,7 +433,7 @@ func TestCallsAreStrict(t *testing.T) {
 
 // Who asks with an address learns nothing of it.
 func TestCallsKeepAddressesSecret(t *testing.T) {
-	s := newServer(t, withForms(""))
+	s := newServer(t, withAccounts(`{}`))
 	s.browser().join("ada@example.org")
 	s.clock.Advance(accounts.SignUpLife) // the mail to her is not counted any more
 	varies := regexp.MustCompile(`"pending":"[^"]*"`)
@@ -488,7 +483,7 @@ func TestCallsKeepAddressesSecret(t *testing.T) {
 }
 
 func TestExistsIsOffUnlessWanted(t *testing.T) {
-	s := newServer(t, withForms(`, "revealAccounts": true`), env("RATE_LIMIT_MAX", "3"))
+	s := newServer(t, withAccounts(`{"revealAccounts": true}`), env("RATE_LIMIT_MAX", "3"))
 	b := s.browser()
 	b.join("ada@example.org")
 	exists := func(email string) answer {
@@ -504,7 +499,7 @@ func TestExistsIsOffUnlessWanted(t *testing.T) {
 
 // Many failures ask for a challenge, and then for patience, as on pages.
 func TestCallsSlowDown(t *testing.T) {
-	s := newServer(t, withForms(""))
+	s := newServer(t, withAccounts(`{}`))
 	s.browser().join("ada@example.org")
 	b := s.browser()
 	wrong := func() answer {
@@ -532,7 +527,7 @@ func TestCallsSlowDown(t *testing.T) {
 
 // The second factor cannot be skipped, nor given for somebody else.
 func TestStepOfCalls(t *testing.T) {
-	s := newServer(t, withForms(""))
+	s := newServer(t, withAccounts(`{}`))
 	s.browser().join("ada@example.org")
 	c, err := s.credentials.ByEmail(t.Context(), "ada@example.org")
 	if err != nil {

@@ -25,14 +25,6 @@ import (
 
 // Accounts that live here: signing up, signing in, the ways back, addresses.
 
-// localProviders adds one with the strategy account and some options to those of the tests.
-func localProviders(more string) option {
-	return func(o *options) {
-		o.providers = strings.TrimSuffix(strings.TrimSpace(testProviders), "]") +
-			`, {"id": "account", "strategy": "account", "name": "Account", "options": {"hashing": {"memoryKiB": 8192, "parallelism": 1}` + more + `}}]`
-	}
-}
-
 const (
 	adaMail   = "ada@example.org"
 	goodWords = "kettle moss harbour 9"
@@ -153,7 +145,7 @@ func (s *server) credentialOf(email string) credential.Credential {
 }
 
 func TestSignUpByCode(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	b := s.browser()
 	b.open("login").want(200, "Continue with e-mail", "Continue with a passkey", `href="/login/account"`)
 	b.follow(s.base, "login/account").want(200, `href="/signup"`, `href="/reset"`, `autocomplete="username webauthn"`)
@@ -198,7 +190,7 @@ func TestSignUpByCode(t *testing.T) {
 // A link works in the browser that it began in by a click, and in another one with the
 // password. Whatever looks at it spends nothing.
 func TestSignUpByLink(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	b := s.browser()
 	target := url.Values{"redirect_uri": {appOrigin + "/work"}}.Encode()
 	b.submit("signup?"+target, append(b.challengeFields("signup"), "email", adaMail, "password", goodWords)...).want(302)
@@ -226,7 +218,7 @@ func TestSignUpByLink(t *testing.T) {
 // Somebody signs up with the address of another and a password that they know. The owner
 // follows the link and says yes: no account may come of that which the other can open.
 func TestPreHijacking(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	attacker, victim := s.browser(), s.browser()
 	attacker.signUpLocal(adaMail, goodWords).want(302)
 	link := s.linkOf(adaMail)
@@ -248,7 +240,7 @@ func TestPreHijacking(t *testing.T) {
 
 // Whether an address has an account is told by nothing: page, status, headers, work.
 func TestNobodyLearnsWhoHasAnAccount(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	s.keepLocal(adaMail, goodWords) // no mail yet: what delivers them writes, too
 	strip := regexp.MustCompile(`id=[A-Za-z0-9_-]{43}|nonce[-=]"?[A-Za-z0-9_-]{22}|"nonce" content="[^"]*"|(ada|bob)@example\.org|login-[^=;]*-pn-[A-Za-z0-9_-]+=[^;]+`)
 	type trace struct {
@@ -326,7 +318,7 @@ func (s *server) hashes() uint64 { return s.running.Load().Desk().Hashes() }
 // Mail about somebody who is known goes to the spelling that they have verified: look-alikes
 // belong to others.
 func TestMailGoesToTheVerifiedSpelling(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	s.browser().newLocal("Ada.Lovelace@example.org", goodWords)
 	b := s.browser()
 	b.askReset("ada.lovelace@EXAMPLE.org").want(302)
@@ -343,7 +335,7 @@ func TestMailGoesToTheVerifiedSpelling(t *testing.T) {
 }
 
 func TestReset(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	owner, thief := s.browser(), s.browser()
 	owner.newLocal(adaMail, goodWords)
 	thief.localLogin(adaMail, goodWords).leadsTo("/account")
@@ -403,7 +395,7 @@ func TestReset(t *testing.T) {
 
 // A reset ends with a sign-in like any other, also in a browser where somebody else is.
 func TestResetInABrowserOfSomebodyElse(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	s.browser().newLocal(adaMail, goodWords)
 	b := s.browser()
 	b.login("alpha", "ben")
@@ -416,7 +408,7 @@ func TestResetInABrowserOfSomebodyElse(t *testing.T) {
 }
 
 func TestLinksExpire(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	b := s.browser()
 	b.newLocal(adaMail, goodWords)
 	b.askReset(adaMail).want(302)
@@ -437,7 +429,7 @@ func TestLinksExpire(t *testing.T) {
 
 // Guessing codes: five for each mail, and no more than some in a day, however often it is begun anew.
 func TestCodesCannotBeGuessed(t *testing.T) {
-	s := newServer(t, localProviders(""), env("RATE_LIMIT_MAX", "100000"))
+	s := newServer(t, withAccounts(`{}`), env("RATE_LIMIT_MAX", "100000"))
 	s.browser().newLocal(adaMail, goodWords)
 	b := s.browser()
 	looked := 0
@@ -461,7 +453,7 @@ func TestCodesCannotBeGuessed(t *testing.T) {
 
 // Nobody's inbox is filled by others.
 func TestMailsToOneAddressAreLimited(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	for range 8 {
 		b := s.browser()
 		page := b.askReset(adaMail).want(302).location()
@@ -475,7 +467,7 @@ func TestMailsToOneAddressAreLimited(t *testing.T) {
 }
 
 func TestResend(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	b := s.browser()
 	page := b.signUpLocal(adaMail, goodWords).want(302).location()
 	again := strings.Replace(page, "/code", "/resend", 1)
@@ -504,7 +496,7 @@ func TestResend(t *testing.T) {
 }
 
 func TestTwoSignUpsForOneAddress(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	var pages, codes []string
 	var browsers []*browser
 	for range 3 {
@@ -535,7 +527,7 @@ func TestTwoSignUpsForOneAddress(t *testing.T) {
 
 func TestWhoMaySignUp(t *testing.T) {
 	t.Run("domains", func(t *testing.T) {
-		s := newServer(t, localProviders(`, "domains": ["Example.org", "bücher.example"]`))
+		s := newServer(t, withAccounts(`{"domains": ["Example.org", "bücher.example"]}`))
 		b := s.browser()
 		b.open("signup").want(200, "@example.org", "@xn--bcher-kva.example").wantNot("signup/passkey")
 		for _, email := range []string{
@@ -559,7 +551,7 @@ func TestWhoMaySignUp(t *testing.T) {
 	})
 	for registration, text := range map[string]string{"closed": "No new accounts can be created", "invitation": "need an invitation"} {
 		t.Run(registration, func(t *testing.T) {
-			s := newServer(t, localProviders(`, "registration": "`+registration+`"`))
+			s := newServer(t, withAccounts(`{"registration": "`+registration+`"}`))
 			b := s.browser()
 			b.open("signup").want(403, text)
 			b.open("login/account").want(200).wantNot("/signup")
@@ -578,7 +570,7 @@ func TestWhoMaySignUp(t *testing.T) {
 }
 
 func TestPasswordsThatAreRefused(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	b := s.browser()
 	for password, message := range map[string]string{
 		"short":                    "too short",
@@ -617,7 +609,7 @@ func (s *server) invite(email, name string) string {
 }
 
 func TestInvitation(t *testing.T) {
-	s := newServer(t, localProviders(`, "registration": "invitation", "domains": ["example.org"]`))
+	s := newServer(t, withAccounts(`{"registration": "invitation", "domains": ["example.org"]}`))
 	link := s.invite("bea@elsewhere.example", "Bea")
 	if m := s.mail("bea@elsewhere.example"); m.Kind != "invitation" || s.linkOf("bea@elsewhere.example") != link {
 		t.Errorf("got %s with another link than %s", m.Text, link)
@@ -645,7 +637,7 @@ func TestInvitation(t *testing.T) {
 
 // A role that could not be given at once is not lost: nobody is in without it.
 func TestInvitationWithRole(t *testing.T) {
-	s := newServer(t, localProviders(`, "registration": "invitation"`))
+	s := newServer(t, withAccounts(`{"registration": "invitation"}`))
 	link, err := s.running.Load().Desk().Invite(t.Context(), accounts.Invitation{Email: adaMail, Role: identity.RoleAdmin, Language: "en"})
 	if err != nil {
 		t.Fatal(err)
@@ -703,7 +695,7 @@ func (s *server) roles(email, role string) bool {
 
 // bcrypt hashes come from other servers; they are compared as those did, and replaced.
 func TestBcryptIsReplaced(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	now := s.clock.Now()
 	if _, err := s.credentials.Create(t.Context(), func(c *credential.Credential) {
 		c.Emails = []credential.Email{{Address: adaMail, Primary: true, Verified: now}}
@@ -725,7 +717,7 @@ func TestBcryptIsReplaced(t *testing.T) {
 }
 
 func TestBackOff(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	s.browser().newLocal(adaMail, goodWords)
 	b := s.browser()
 	for range 3 {
@@ -758,7 +750,7 @@ func TestBackOff(t *testing.T) {
 }
 
 func TestChangePassword(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	b, thief := s.browser(), s.browser()
 	b.newLocal(adaMail, goodWords)
 	thief.localLogin(adaMail, goodWords).leadsTo("/account")
@@ -789,7 +781,7 @@ func TestChangePassword(t *testing.T) {
 
 // Who was let past the old password, and has not given the second factor yet, is thrown out.
 func TestChangePasswordVoidsHalfASignIn(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	b, thief := s.browser(), s.browser()
 	b.newLocal(adaMail, goodWords)
 	app, _ := b.setUpApp()
@@ -804,7 +796,7 @@ func TestChangePasswordVoidsHalfASignIn(t *testing.T) {
 
 // A password that was right when it was typed may be another one after the wait for its hash.
 func TestPasswordChangedWhileItIsLookedAt(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	s.keepLocal(adaMail, goodWords)
 	s.clock.Advance(time.Hour)
 	id, once := s.credentialOf(adaMail).ID, sync.Once{}
@@ -829,7 +821,7 @@ func TestPasswordChangedWhileItIsLookedAt(t *testing.T) {
 }
 
 func TestAddresses(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	b := s.browser()
 	b.newLocal(adaMail, goodWords)
 	eve := s.browser()
@@ -882,7 +874,7 @@ func TestAddresses(t *testing.T) {
 
 // Somebody has got hold of an account, makes an address of theirs the primary one and throws the owner out.
 func TestUndoOfAnAddress(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	owner, thief := s.browser(), s.browser()
 	owner.newLocal(adaMail, goodWords)
 	s.clock.Advance(30 * 24 * time.Hour)
@@ -922,7 +914,7 @@ func TestUndoOfAnAddress(t *testing.T) {
 
 // Links in mails are built from BASE_URL alone, and nothing typed makes a header.
 func TestMailsAreNotBentByRequests(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	b := s.browser()
 	b.header.Set("X-Forwarded-Host", "evil.example.com")
 	b.header.Set("Forwarded", "host=evil.example.com")
@@ -945,7 +937,7 @@ func TestMailsAreNotBentByRequests(t *testing.T) {
 
 // Forms are taken from our own pages only, and of a reasonable size.
 func TestLocalFormsAreGuarded(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	b := s.browser()
 	b.newLocal(adaMail, goodWords)
 	docs := func() int { return s.documents("pending") + s.documents("message") + s.documents("credential") }
@@ -968,7 +960,7 @@ func TestLocalFormsAreGuarded(t *testing.T) {
 
 // Signed in, a sign-up or a sign-in at the account adds an identity.
 func TestLocalIdentityIsLinked(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	s.browser().newLocal(adaMail, goodWords)
 	b := s.browser()
 	b.login("alpha", "ben")
@@ -981,7 +973,7 @@ func TestLocalIdentityIsLinked(t *testing.T) {
 
 // A store that is away is no wrong password.
 func TestStoreAwayAtSignIn(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	s.browser().newLocal(adaMail, goodWords)
 	b := s.browser()
 	s.store.fail(broken("credential"))

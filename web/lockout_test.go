@@ -14,7 +14,7 @@ import (
 // Whoever guesses at an account elsewhere keeps its owner out of nothing: neither of a
 // sign-in, nor of the way back.
 func TestOwnerIsNotLockedOut(t *testing.T) {
-	s := newServer(t, withForms(""), env("TRUSTED_PROXIES", "127.0.0.1"), env("RATE_LIMIT_MAX", "5"))
+	s := newServer(t, withAccounts(`{}`), env("TRUSTED_PROXIES", "127.0.0.1"), env("RATE_LIMIT_MAX", "5"))
 	owner := s.browser()
 	owner.header.Set("X-Forwarded-For", "198.51.100.7")
 	owner.join("ada@example.org")
@@ -34,7 +34,7 @@ func TestOwnerIsNotLockedOut(t *testing.T) {
 // However many ask at once, and again and again, an address gets three mails of a kind, and
 // three again, in the time in which what they hold is good.
 func TestMailsToOneAddress(t *testing.T) {
-	s := newServer(t, withForms(""))
+	s := newServer(t, withAccounts(`{}`))
 	s.browser().join("ada@example.org")
 	count := func() (n int) {
 		for _, m := range s.mails("ada@example.org") {
@@ -81,7 +81,7 @@ func TestMailsToOneAddress(t *testing.T) {
 
 // Whoever keeps something waiting for an address does not keep its owner from the way back.
 func TestWayBackStaysOpen(t *testing.T) {
-	s := newServer(t, withForms(""))
+	s := newServer(t, withAccounts(`{}`))
 	s.browser().join("ada@example.org")
 	desk := s.running.Load().Desk()
 	for range 60 {

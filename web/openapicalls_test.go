@@ -24,7 +24,7 @@ func TestOpenAPICalls(t *testing.T) {
 	if err := doc.Validate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s := newServer(t, withForms(`, "revealAccounts": true`))
+	s := newServer(t, withAccounts(`{"revealAccounts": true}`))
 	// The answer to a call, and whether it and the call are as documented; good tells that the
 	// call is.
 	check := func(b *browser, good bool, method, path string, fields object, status int) answer {

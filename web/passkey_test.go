@@ -17,11 +17,16 @@ import (
 	"login-server/session"
 )
 
-// withAccounts adds accounts that live here, with options as JSON.
+// withAccounts adds accounts that live here, with options as JSON, and passwords hashed as
+// cheaply as can be set.
 func withAccounts(settings string) option {
 	return func(o *options) {
-		list := strings.TrimSuffix(strings.TrimSpace(testProviders), "]")
-		o.providers = list + `, {"id": "account", "strategy": "account", "name": "Account", "options": ` + settings + `}]`
+		cheap := `{"hashing": {"memoryKiB": 8192}`
+		if settings != `{}` {
+			cheap += ", "
+		}
+		o.providers = strings.TrimSuffix(strings.TrimSpace(testProviders), "]") +
+			`, {"id": "account", "strategy": "account", "name": "Account", "options": ` + cheap + strings.TrimPrefix(settings, "{") + `}]`
 	}
 }
 

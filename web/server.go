@@ -137,7 +137,7 @@ func New(d Deps) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.challenges = challenge.New(challenge.Options{Store: d.Store, Sealer: asked, Clock: d.Clock})
+	s.challenges = challenge.New(challenge.Options{Store: d.Store, Sealer: asked, Clock: d.Clock, Bits: d.Config.ChallengeBits})
 	s.backoff = backoff.New(backoff.Options{Store: d.Store, Clock: d.Clock, Key: token.DeriveKey(d.Config.SessionSecrets[0], "backoff")})
 	s.desk = accounts.New(accounts.Options{
 		Credentials: d.Credentials, Users: d.Users, Sessions: d.Sessions, Local: d.Providers.Local, Backoff: s.backoff,

@@ -12,7 +12,7 @@ import (
 // The page of a reset says no more of an address than what was typed: its owner may have
 // written it in another way.
 func TestResetPageShowsWhatWasTyped(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	s.keepLocal("Ada.Lovelace@example.org", goodWords)
 	b := s.browser()
 	page := b.askReset("ada.lovelace@example.org").want(302).location()
@@ -31,7 +31,7 @@ func TestResetPageShowsWhatWasTyped(t *testing.T) {
 
 // Who signs up gets an account of their own, whoever is signed in in the browser by then.
 func TestSignUpWhereSomebodyElseIsSignedIn(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	b := s.browser()
 	page := b.signUpLocal(adaMail, goodWords).want(302).location()
 	b.login("alpha", "ben")
@@ -126,7 +126,7 @@ func TestFactorIsNotReplacedWithoutIt(t *testing.T) {
 // Whoever moves an account from address to address has undos of their own. Which came first is
 // not told by the clocks of the nodes that they came to.
 func TestUndoOfTheOwnerOutlivesThoseOfAThief(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	s.browser().newLocal(adaMail, goodWords)
 	s.clock.Advance(30 * 24 * time.Hour)
 	thief := s.browser()
@@ -150,7 +150,7 @@ func TestUndoOfTheOwnerOutlivesThoseOfAThief(t *testing.T) {
 
 // The only address of an account is not taken away behind the back of whoever reads its mail.
 func TestRemovingTheOnlyAddressIsTold(t *testing.T) {
-	s := newServer(t, localProviders(""))
+	s := newServer(t, withAccounts(`{}`))
 	b := s.browser()
 	b.login("alpha", "ada")
 	page := b.submit("security/emails", "email", adaMail).want(302).location()

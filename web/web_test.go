@@ -161,6 +161,7 @@ func newServer(t *testing.T, opts ...option) *server {
 				"SOURCES_URL":          "https://example.org/sources",
 				"SESSION_SECRET":       "the first of the tests' secrets",
 				"RATE_LIMIT_MAX":       "1000",
+				"CHALLENGE_BITS":       "4",
 				"JWT_PRIVATE_KEY_PATH": filepath.Join(dir, "private.key"),
 				"JWT_PUBLIC_KEY_PATH":  filepath.Join(dir, "public.key"),
 			},

@@ -16,7 +16,8 @@ func startWithAccounts(t testing.TB) *server {
 	t.Helper()
 	s := &server{testprogram.New(t)}
 	files := settings(t, nil)
-	files["providers.json"] = append(files["providers.json"].([]map[string]any), map[string]any{"id": "account", "strategy": "account", "name": "Account"})
+	files["providers.json"] = append(files["providers.json"].([]map[string]any), map[string]any{"id": "account", "strategy": "account", "name": "Account",
+		"options": map[string]any{"hashing": map[string]any{"memoryKiB": 8192}}})
 	s.Start(t, files)
 	return s
 }

@@ -151,7 +151,8 @@ func startServer(t testing.TB, applications []object, settings ...string) *serve
 	}
 	providers := []object{{"id": "test", "strategy": "test", "name": "Test", "credentialsNecessary": true, "options": object{"users": users}}}
 	// With accounts that live here the key set has one more key, which is not for clients.
-	providers = append(providers, object{"id": "account", "strategy": "account", "name": "Account"})
+	providers = append(providers, object{"id": "account", "strategy": "account", "name": "Account",
+		"options": object{"hashing": object{"memoryKiB": 8192}}})
 	s.Env = append(s.Env, "TLS_CERT_PATH="+inShared("cert.pem"), "TLS_KEY_PATH="+inShared("key.pem"),
 		"SSL_CERT_FILE="+inShared("ca.pem"), "SSL_CERT_DIR="+s.Dir) // for logout tokens
 	s.Start(t, testprogram.Files{"providers.json": providers, "applications.json": applications}, settings...)
