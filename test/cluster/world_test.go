@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -368,15 +369,27 @@ func (p *person) listen(t testing.TB, base string) *listener {
 	t.Cleanup(func() { stop(); <-l.done })
 	go func() {
 		defer close(l.done)
-		for ctx.Err() == nil {
-			l.hear(ctx, p, base)
+		// As clients do, not at once, nor all at the same time.
+		const first, longest = 20 * time.Millisecond, 2 * time.Second
+		wait := first
+		for {
+			if l.hear(ctx, p, base) {
+				wait = first
+			} else {
+				wait = min(2*wait, longest)
+			}
+			select {
+			case <-time.After(wait/2 + rand.N(wait)):
+			case <-ctx.Done():
+				return
+			}
 		}
 	}()
 	return l
 }
 
-// hear is one socket, from its opening to its end.
-func (l *listener) hear(ctx context.Context, p *person, base string) {
+// hear is one socket, from its opening to its end; it tells whether anything was heard.
+func (l *listener) hear(ctx context.Context, p *person, base string) (heard bool) {
 	u, err := url.Parse(base)
 	if err != nil {
 		panic(err)
@@ -387,23 +400,18 @@ func (l *listener) hear(ctx context.Context, p *person, base string) {
 	}
 	conn, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(base, "http"), &websocket.DialOptions{HTTPHeader: header})
 	if err != nil {
-		select { // as clients do, not at once
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-		}
-		return
+		return false
 	}
 	defer conn.CloseNow()
 	conn.SetReadLimit(1 << 20)
-	first := true
 	for {
 		_, text, err := conn.Read(ctx)
 		if err != nil {
-			return
+			return heard
 		}
-		if first {
+		if !heard {
 			l.opened.Add(1)
-			first = false
+			heard = true
 		}
 		e := event{at: time.Now()}
 		if json.Unmarshal(text, &e) == nil {
