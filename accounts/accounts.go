@@ -19,7 +19,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"time"
 
 	"login-server/audit"
@@ -157,6 +156,15 @@ func (d *Desk) local() (*providers.Provider, *providers.Account, error) {
 	return p, p.Account, nil
 }
 
+// mailing is the provider where there is a way to send mails; ErrNoMail.
+func (d *Desk) mailing() (*providers.Provider, error) {
+	p, _, err := d.local()
+	if err == nil && !d.o.Notify.CanMail() {
+		err = ErrNoMail
+	}
+	return p, err
+}
+
 // withPassword is local where passwords are a way to sign in.
 func (d *Desk) withPassword() (*providers.Provider, *providers.Account, error) {
 	p, a, err := d.local()
@@ -177,6 +185,35 @@ func (d *Desk) owner(ctx context.Context, provider, id string) (identity.Account
 		return identity.Account{}, nil
 	}
 	return a, err
+}
+
+// holder is who has an address: their credential and their account, both empty if it is
+// nobody's. Both are read in any case.
+func (d *Desk) holder(ctx context.Context, provider, address string) (credential.Credential, identity.Account, error) {
+	c, err := d.o.Credentials.ByEmail(ctx, address)
+	if err != nil && !errors.Is(err, credential.ErrNotFound) {
+		return c, identity.Account{}, err
+	}
+	a, err := d.owner(ctx, provider, c.ID)
+	return c, a, err
+}
+
+// Credential is the provider whose accounts live here, and the credential that an account has
+// there; no provider if there is none, and false if the account has no credential.
+func (d *Desk) Credential(ctx context.Context, a identity.Account) (*providers.Provider, credential.Credential, bool, error) {
+	p, ok := d.o.Local()
+	if !ok {
+		return nil, credential.Credential{}, false, nil
+	}
+	own, ok := a.Identities[p.ID]
+	if !ok {
+		return p, credential.Credential{}, false, nil
+	}
+	c, err := d.o.Credentials.Get(ctx, own.ID)
+	if errors.Is(err, credential.ErrNotFound) {
+		return p, credential.Credential{}, false, nil
+	}
+	return p, c, err == nil, err
 }
 
 // Profile is what the provider says of somebody at a sign-in. name is for who has no
@@ -216,83 +253,6 @@ func (d *Desk) proof(ctx context.Context, c credential.Credential, name string, 
 	}
 	return d.appointed(ctx, Proof{Profile: p, Methods: methods, Credential: c})
 }
-
-// letter is a mail to be queued.
-type letter struct {
-	kind, to string
-	// name of the recipient; may be empty.
-	name string
-	// language is that of the page; to who is known mail is written in theirs.
-	language string
-	account  identity.Account
-	args     map[string]any
-	code     string
-	// page and key are the link: a page below BASE_URL, and the secret in its query. link is
-	// the whole of it.
-	page, key, link string
-	expires         time.Time
-	decoy           bool
-}
-
-// send queues a mail.
-func (d *Desk) send(ctx context.Context, l letter) error {
-	m := templates.Mail{
-		Lang: l.language, Title: d.o.Title, URL: d.o.BaseURL, Kind: l.kind, Args: l.args, Code: l.code,
-	}
-	if own := l.account.Language(); own != "" {
-		m.Lang = d.o.Templates.Language(own, l.language)
-	}
-	m.Link = l.link
-	if l.page != "" {
-		m.Link = d.o.BaseURL + l.page
-		if l.key != "" {
-			m.Link += "?" + url.Values{"key": {l.key}}.Encode()
-		}
-	}
-	subject, text, html, err := d.o.Templates.Mail(m)
-	if err != nil {
-		return err
-	}
-	return d.o.Notify.Mail(ctx, notify.Mail{
-		To: l.to, Name: l.name, Subject: subject, Text: text, HTML: html, Kind: l.kind, NotAfter: l.expires, Decoy: l.decoy,
-	})
-}
-
-// tell queues a mail about something that has happened already: that it cannot be sent does
-// not undo that.
-func (d *Desk) tell(ctx context.Context, l letter) {
-	if l.to == "" {
-		return
-	}
-	if err := d.send(ctx, l); err != nil {
-		d.o.Log.WarnContext(ctx, "mail could not be queued", "kind", l.kind, "err", err)
-	}
-}
-
-// crowded counts a mail, and tells whether so many of a kind went to an address that this
-// one does not; life is how long what is in it is good.
-func (d *Desk) crowded(ctx context.Context, kind, address string, life time.Duration) (bool, error) {
-	room, err := d.o.Credentials.CountMail(ctx, kind, address, mostMails, life)
-	return !room, err
-}
-
-// resend makes another code and link, for a mail that is a decoy if there were too many.
-func (d *Desk) resend(ctx context.Context, kind, id string, life time.Duration) (credential.Issued, error) {
-	i, err := d.o.Credentials.Resend(ctx, kind, id)
-	if err != nil {
-		return i, err
-	}
-	again := kind + " again"
-	if i.Decoy { // which use up nothing of what goes out
-		again = kind + " decoy"
-	}
-	crowded, err := d.crowded(ctx, again, i.Email, life)
-	i.Decoy = i.Decoy || crowded
-	return i, err
-}
-
-// minutes is a time as mails say it.
-func minutes(life time.Duration) int { return int(life / time.Minute) }
 
 // Answer is a code that somebody has typed, in the browser that what waits began in.
 type Answer struct {

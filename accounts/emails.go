@@ -26,12 +26,9 @@ type Person struct {
 // to be used by who is signed in to the same account. The owner of an address that is
 // another's already gets another mail. *InvalidError, ErrNoMail, ErrOff.
 func (d *Desk) AddEmail(ctx context.Context, who Person, typed string) (credential.Pending, error) {
-	p, _, err := d.local()
-	switch {
-	case err != nil:
+	p, err := d.mailing()
+	if err != nil {
 		return credential.Pending{}, err
-	case !d.o.Notify.CanMail():
-		return credential.Pending{}, ErrNoMail
 	}
 	address, err := ParseAddress(typed)
 	if err != nil {
@@ -51,62 +48,23 @@ func (d *Desk) AddEmail(ctx context.Context, who Person, typed string) (credenti
 	if len(c.Emails)+len(waiting) >= mostEmails {
 		return credential.Pending{}, &InvalidError{FieldEmail, "email_many"}
 	}
-	known, err := d.byEmail(ctx, address)
-	if err != nil {
+	mail := post{asking: who.Account}
+	if mail.holder, mail.owner, err = d.holder(ctx, p.ID, address); err != nil {
 		return credential.Pending{}, err
 	}
-	owner, err := d.owner(ctx, p.ID, known.ID)
-	if err != nil {
-		return credential.Pending{}, err
-	}
-	crowded, err := d.crowded(ctx, credential.PendingEmail, address, EmailLife)
-	if err != nil {
-		return credential.Pending{}, err
-	}
-	i, err := d.o.Credentials.Begin(ctx, credential.Pending{
-		Kind: credential.PendingEmail, Credential: c.ID, Account: who.Account.ID, Email: address, Language: who.Language, Decoy: crowded,
-	}, nil, EmailLife)
-	if err != nil {
-		return credential.Pending{}, err
-	}
-	return i.Pending, d.sendEmail(ctx, i, known, owner, who.Account)
-}
-
-func (d *Desk) sendEmail(ctx context.Context, i credential.Issued, known credential.Credential, owner, asking identity.Account) error {
-	if known.ID != "" {
-		return d.send(ctx, letter{
-			kind: "exists", to: spelling(known, i.Email), language: i.Language, account: owner, page: "login", expires: i.Expires, decoy: i.Decoy,
-		})
-	}
-	return d.send(ctx, letter{
-		kind: "email_change_new", to: i.Email, language: i.Language, account: asking, args: map[string]any{"Minutes": minutes(EmailLife)},
-		code: i.Code, page: "security/emails/confirm", key: i.Secret, expires: i.Expires, decoy: i.Decoy,
-	})
+	mail, err = d.begin(ctx, mail, credential.Pending{
+		Kind: credential.PendingEmail, Credential: c.ID, Account: who.Account.ID, Email: address, Language: who.Language,
+	}, nil)
+	return mail.Pending, err
 }
 
 // ResendEmail sends the mail of an address to add again. ErrNotFound, ErrOther, ErrResent,
 // *credential.TooSoonError.
 func (d *Desk) ResendEmail(ctx context.Context, who Person, id string) (credential.Pending, error) {
-	p, _, err := d.local()
-	if err != nil {
-		return credential.Pending{}, err
-	}
 	if _, err := d.AddingEmail(ctx, who, id); err != nil {
 		return credential.Pending{}, err
 	}
-	i, err := d.resend(ctx, credential.PendingEmail, id, EmailLife)
-	if err != nil {
-		return credential.Pending{}, err
-	}
-	known, err := d.byEmail(ctx, i.Email)
-	if err != nil {
-		return credential.Pending{}, err
-	}
-	owner, err := d.owner(ctx, p.ID, known.ID)
-	if err != nil {
-		return credential.Pending{}, err
-	}
-	return i.Pending, d.sendEmail(ctx, i, known, owner, who.Account)
+	return d.again(ctx, credential.PendingEmail, id, who.Account)
 }
 
 // AddingEmail returns the address that waits under an id. ErrNotFound, or ErrOther if it

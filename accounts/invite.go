@@ -35,7 +35,7 @@ type invited struct {
 // sent: then the error is ErrNoMail beside it. Whoever has the link is taken for the
 // owner of the address. *InvalidError, ErrTaken if the address has an account, ErrOff, ErrClosed.
 func (d *Desk) Invite(ctx context.Context, inv Invitation) (link string, err error) {
-	_, a, err := d.withPassword()
+	p, a, err := d.withPassword()
 	if err != nil {
 		return "", err
 	}
@@ -46,7 +46,7 @@ func (d *Desk) Invite(ctx context.Context, inv Invitation) (link string, err err
 	if err != nil {
 		return "", err
 	}
-	known, err := d.byEmail(ctx, address)
+	known, _, err := d.holder(ctx, p.ID, address)
 	if err != nil {
 		return "", err
 	}

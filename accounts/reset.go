@@ -20,70 +20,32 @@ type Ask struct {
 // For an address that is not known everything is the same but that nobody gets a mail.
 // *InvalidError, ErrOff, ErrNoMail.
 func (d *Desk) AskReset(ctx context.Context, ask Ask) (credential.Issued, error) {
-	p, _, err := d.withPassword()
-	switch {
-	case err != nil:
-		return credential.Issued{}, err
-	case !d.o.Notify.CanMail():
-		return credential.Issued{}, ErrNoMail
-	}
-	address, err := ParseAddress(ask.Email)
+	mail, err := d.wayBack(ctx, ask.Email)
 	if err != nil {
 		return credential.Issued{}, err
 	}
-	known, err := d.byEmail(ctx, address)
-	if err != nil {
-		return credential.Issued{}, err
-	}
-	owner, err := d.owner(ctx, p.ID, known.ID)
-	if err != nil {
-		return credential.Issued{}, err
-	}
-	crowded, err := d.crowded(ctx, credential.PendingReset, address, ResetLife)
-	if err != nil {
-		return credential.Issued{}, err
-	}
-	i, err := d.o.Credentials.Begin(ctx, credential.Pending{
+	mail, err = d.begin(ctx, mail, credential.Pending{
 		// As it was typed: the page for the code shows it.
-		Kind: credential.PendingReset, Credential: known.ID, Account: owner.ID, Email: address,
-		Language: ask.Language, Continue: ask.Continue, Decoy: crowded || known.ID == "",
-	}, nil, ResetLife)
-	if err != nil {
-		return credential.Issued{}, err
-	}
-	return i, d.sendReset(ctx, i, known, owner)
+		Kind: credential.PendingReset, Credential: mail.holder.ID, Account: mail.owner.ID, Email: mail.Email,
+		Language: ask.Language, Continue: ask.Continue, Decoy: mail.holder.ID == "",
+	}, nil)
+	return mail.Issued, err
 }
 
-func (d *Desk) sendReset(ctx context.Context, i credential.Issued, known credential.Credential, owner identity.Account) error {
-	return d.send(ctx, letter{
-		kind: "reset", to: spelling(known, i.Email), language: i.Language, account: owner, args: map[string]any{"Minutes": minutes(ResetLife)},
-		code: i.Code, page: "reset/new", key: i.Secret, expires: i.Expires, decoy: i.Decoy,
-	})
-}
-
-// ResendReset sends the mail of a reset again, with another code and link.
-func (d *Desk) ResendReset(ctx context.Context, id, browser string) (credential.Pending, error) {
-	p, _, err := d.local()
+// wayBack is a mail to whoever has an address, or to nobody.
+func (d *Desk) wayBack(ctx context.Context, email string) (mail post, err error) {
+	if _, _, err := d.withPassword(); err != nil {
+		return mail, err
+	}
+	p, err := d.mailing()
 	if err != nil {
-		return credential.Pending{}, err
+		return mail, err
 	}
-	if waits, err := d.Waits(ctx, credential.PendingReset, id, browser); err != nil {
-		return waits, err
+	if mail.Email, err = ParseAddress(email); err != nil {
+		return mail, err
 	}
-	i, err := d.resend(ctx, credential.PendingReset, id, ResetLife)
-	if err != nil {
-		return credential.Pending{}, err
-	}
-	known, err := d.byEmail(ctx, i.Email)
-	if err != nil {
-		return credential.Pending{}, err
-	}
-	owner, err := d.owner(ctx, p.ID, i.Credential)
-	if err != nil {
-		return credential.Pending{}, err
-	}
-	i.Decoy = i.Decoy || known.ID != i.Credential // the address is another's by now, or nobody's
-	return i.Pending, d.sendReset(ctx, i, known, owner)
+	mail.holder, mail.owner, err = d.holder(ctx, p.ID, mail.Email)
+	return mail, err
 }
 
 // ResetByCode makes of a code the key of a link, which is what a new password is chosen
@@ -281,40 +243,15 @@ type unlocking struct {
 // AskUnlock sends a mail with which the owner of an address need not wait any more in the
 // network that it was asked from. Errors and silence are those of AskReset.
 func (d *Desk) AskUnlock(ctx context.Context, ask Ask, network string) error {
-	p, _, err := d.withPassword()
-	switch {
-	case err != nil:
-		return err
-	case !d.o.Notify.CanMail():
-		return ErrNoMail
-	}
-	address, err := ParseAddress(ask.Email)
+	mail, err := d.wayBack(ctx, ask.Email)
 	if err != nil {
 		return err
 	}
-	known, err := d.byEmail(ctx, address)
-	if err != nil {
-		return err
-	}
-	owner, err := d.owner(ctx, p.ID, known.ID)
-	if err != nil {
-		return err
-	}
-	crowded, err := d.crowded(ctx, credential.PendingUnlock, address, UnlockLife)
-	if err != nil {
-		return err
-	}
-	i, err := d.o.Credentials.Begin(ctx, credential.Pending{
-		Kind: credential.PendingUnlock, Credential: known.ID, Account: owner.ID, Email: spelling(known, address),
-		Language: ask.Language, Continue: ask.Continue, Decoy: crowded || known.ID == "",
-	}, unlocking{network}, UnlockLife)
-	if err != nil {
-		return err
-	}
-	return d.send(ctx, letter{
-		kind: "unlock", to: i.Email, language: i.Language, account: owner, args: map[string]any{"Minutes": minutes(UnlockLife)},
-		page: "unlock/confirm", key: i.Secret, expires: i.Expires, decoy: i.Decoy,
-	})
+	_, err = d.begin(ctx, mail, credential.Pending{
+		Kind: credential.PendingUnlock, Credential: mail.holder.ID, Account: mail.owner.ID, Email: spelling(mail.holder, mail.Email),
+		Language: ask.Language, Continue: ask.Continue, Decoy: mail.holder.ID == "",
+	}, unlocking{network})
+	return err
 }
 
 // Unlock ends the waiting in the network that an unlock was asked from, once. It signs

@@ -30,11 +30,7 @@ func (d *Desk) CheckPassword(ctx context.Context, a Attempt) (Proof, error) {
 		return Proof{}, ErrRefused // the same for everybody
 	}
 	name := GuessedBy(a.Email)
-	c, err := d.byEmail(ctx, a.Email)
-	if err != nil {
-		return Proof{}, err
-	}
-	owner, err := d.owner(ctx, p.ID, c.ID)
+	c, owner, err := d.holder(ctx, p.ID, a.Email)
 	if err != nil {
 		return Proof{}, err
 	}

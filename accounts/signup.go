@@ -50,25 +50,14 @@ func (d *Desk) SignUp(ctx context.Context, s SignUp) (credential.Issued, error) 
 	if err != nil {
 		return credential.Issued{}, err
 	}
-	known, err := d.byEmail(ctx, address)
-	if err != nil {
+	var mail post
+	if mail.holder, mail.owner, err = d.holder(ctx, p.ID, address); err != nil {
 		return credential.Issued{}, err
 	}
-	owner, err := d.owner(ctx, p.ID, known.ID)
-	if err != nil {
-		return credential.Issued{}, err
-	}
-	crowded, err := d.crowded(ctx, credential.PendingSignUp, address, SignUpLife)
-	if err != nil {
-		return credential.Issued{}, err
-	}
-	issued, err := d.o.Credentials.Begin(ctx, credential.Pending{
-		Kind: credential.PendingSignUp, Email: address, Language: s.Language, Continue: s.Continue, Decoy: crowded,
-	}, waiting, SignUpLife)
-	if err != nil {
-		return credential.Issued{}, err
-	}
-	return issued, d.sendSignUp(ctx, issued, known, owner)
+	mail, err = d.begin(ctx, mail, credential.Pending{
+		Kind: credential.PendingSignUp, Email: address, Language: s.Language, Continue: s.Continue,
+	}, waiting)
+	return mail.Issued, err
 }
 
 // checkNewcomer checks and hashes what somebody new has filled in.
@@ -91,61 +80,13 @@ func (d *Desk) checkNewcomer(ctx context.Context, a *providers.Account, address 
 	return newcomer{Name: name, Hash: hash}, err
 }
 
-// byEmail is the credential of an address; an empty one if it is nobody's.
-func (d *Desk) byEmail(ctx context.Context, address string) (credential.Credential, error) {
-	c, err := d.o.Credentials.ByEmail(ctx, address)
-	if errors.Is(err, credential.ErrNotFound) {
-		return credential.Credential{}, nil
-	}
-	return c, err
-}
-
-// sendSignUp writes to who wants to sign up, or to the owner of an account with that
-// address: to the spelling that they have verified.
-func (d *Desk) sendSignUp(ctx context.Context, i credential.Issued, known credential.Credential, owner identity.Account) error {
-	if known.ID != "" {
-		return d.send(ctx, letter{
-			kind: "exists", to: spelling(known, i.Email), language: i.Language, account: owner, page: "login", expires: i.Expires, decoy: i.Decoy,
-		})
-	}
-	return d.send(ctx, letter{
-		kind: "verify", to: i.Email, language: i.Language, args: map[string]any{"Minutes": minutes(SignUpLife)},
-		code: i.Code, page: "signup/confirm", key: i.Secret, expires: i.Expires, decoy: i.Decoy,
-	})
-}
-
-// spelling is an address as its owner has verified it.
-func spelling(c credential.Credential, address string) string {
-	for _, e := range c.Emails {
-		if credential.Fold(e.Address) == credential.Fold(address) {
-			return e.Address
-		}
-	}
-	return address
-}
-
-// ResendSignUp sends the mail of a sign-up again, with another code and link.
-func (d *Desk) ResendSignUp(ctx context.Context, id, browser string) (credential.Pending, error) {
-	p, _, err := d.local()
-	if err != nil {
-		return credential.Pending{}, err
-	}
-	if waits, err := d.Waits(ctx, credential.PendingSignUp, id, browser); err != nil {
+// Resend sends the mail of a sign-up or a reset again, with another code and link, to who is in
+// the browser that it began in. ErrNotFound, ErrBrowser, ErrResent, *credential.TooSoonError.
+func (d *Desk) Resend(ctx context.Context, kind, id, browser string) (credential.Pending, error) {
+	if waits, err := d.Waits(ctx, kind, id, browser); err != nil {
 		return waits, err
 	}
-	i, err := d.resend(ctx, credential.PendingSignUp, id, SignUpLife)
-	if err != nil {
-		return credential.Pending{}, err
-	}
-	known, err := d.byEmail(ctx, i.Email)
-	if err != nil {
-		return credential.Pending{}, err
-	}
-	owner, err := d.owner(ctx, p.ID, known.ID)
-	if err != nil {
-		return credential.Pending{}, err
-	}
-	return i.Pending, d.sendSignUp(ctx, i, known, owner)
+	return d.again(ctx, kind, id, identity.Account{})
 }
 
 // ConfirmSignUp makes the credential of who types the code in the browser in which they

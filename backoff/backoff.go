@@ -230,7 +230,8 @@ func (b *Book) Unlock(ctx context.Context, account, network string) error {
 
 // pairsUpdate changes a pair, which may not be there yet.
 func (b *Book) pairsUpdate(ctx context.Context, id string, change func(*pair)) error {
-	return upsert(ctx, b.pairs, id, func(p *pair) bool { change(p); return true })
+	_, err := b.pairs.Upsert(ctx, id, func(p *pair) error { change(p); return nil })
+	return err
 }
 
 // level is the present count of a level; 0 if there is none.
@@ -249,18 +250,18 @@ func (b *Book) level(ctx context.Context, bucket bucket, id string) (float64, er
 // one: a flood of failures costs no flood of writes.
 func (b *Book) raise(ctx context.Context, bucket bucket, id string) error {
 	now := b.o.Clock.Now()
-	err := upsert(ctx, b.levels, id, func(l *level) bool {
+	_, err := b.levels.Upsert(ctx, id, func(l *level) error {
 		count := bucket.now(*l, now) + 1
 		if count > bucket.most {
-			return false
+			return errFull
 		}
 		if now.After(l.At) {
 			l.At = now
 		}
 		l.Count, l.Expires = count, l.At.Add(bucket.falling(count))
-		return true
+		return nil
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errFull) {
 		return fmt.Errorf("count failure: %w", err)
 	}
 	return nil
@@ -277,34 +278,8 @@ func (b bucket) falling(amount float64) time.Duration {
 	return time.Duration(math.Ceil(amount/b.hourly*float64(time.Hour/time.Millisecond))) * time.Millisecond
 }
 
-// errAsIs ends an Update that has nothing to write.
-var errAsIs = errors.New("nothing to write")
-
-// upsert changes a document, or makes it, again from the start as often as somebody else
-// was faster. If change returns false nothing is written.
-func upsert[T any](ctx context.Context, c *store.Collection[T], id string, change func(*T) bool) error {
-	for {
-		_, err := c.Update(ctx, id, func(value *T) error {
-			if !change(value) {
-				return errAsIs
-			}
-			return nil
-		})
-		if errors.Is(err, errAsIs) {
-			return nil
-		}
-		if !errors.Is(err, store.ErrNotFound) {
-			return err
-		}
-		var value T
-		if !change(&value) {
-			return nil
-		}
-		if _, err = c.Insert(ctx, id, value); !errors.Is(err, store.ErrExists) {
-			return err
-		}
-	}
-}
+// errFull: a level is as high as it gets, and there is nothing to write.
+var errFull = errors.New("full")
 
 // id of what is kept about an account and a network. The length keeps one from running
 // into the other.

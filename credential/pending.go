@@ -313,22 +313,16 @@ func (b *Book) spendTry(ctx context.Context, p Pending) error {
 
 // spend counts one, or returns ErrTries if there were so many since the first.
 func (b *Book) spend(ctx context.Context, id string, most int, in time.Duration) error {
-	for {
-		_, err := b.tallies.Update(ctx, id, func(t *tally) error {
-			if t.Count >= most {
-				return ErrTries
-			}
-			t.Count++
-			return nil
-		})
-		if !errors.Is(err, store.ErrNotFound) {
-			return err
+	_, err := b.tallies.Upsert(ctx, id, func(t *tally) error {
+		if t.Count >= most {
+			return ErrTries
 		}
-		_, err = b.tallies.Insert(ctx, id, tally{Count: 1, Expires: b.o.Clock.Now().Add(in)})
-		if !errors.Is(err, store.ErrExists) {
-			return err
+		if t.Count++; t.Expires.IsZero() {
+			t.Expires = b.o.Clock.Now().Add(in)
 		}
-	}
+		return nil
+	})
+	return err
 }
 
 func (b *Book) returnTry(ctx context.Context, p Pending) error {

@@ -125,22 +125,11 @@ func (q *Queue) spend(ctx context.Context, m SMS) error {
 func (q *Queue) spendOf(ctx context.Context, name string, allowed []allowance, n int) error {
 	sum := sha256.Sum256([]byte(name))
 	id := base64.RawURLEncoding.EncodeToString(sum[:])
-	for {
-		now := q.o.Clock.Now()
-		var wait time.Duration
-		_, err := q.tallies.Update(ctx, id, func(t *tally) error {
-			if wait = t.spend(now, allowed, n); wait > 0 {
-				return &ErrLimited{RetryAfter: wait}
-			}
-			return nil
-		})
-		if !errors.Is(err, store.ErrNotFound) {
-			return err
+	_, err := q.tallies.Upsert(ctx, id, func(t *tally) error {
+		if wait := t.spend(q.o.Clock.Now(), allowed, n); wait > 0 {
+			return &ErrLimited{RetryAfter: wait}
 		}
-		var t tally
-		t.spend(now, allowed, n)
-		if _, err := q.tallies.Insert(ctx, id, t); !errors.Is(err, store.ErrExists) {
-			return err
-		}
-	}
+		return nil
+	})
+	return err
 }

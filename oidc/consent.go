@@ -61,7 +61,10 @@ func (p *Provider) missingConsent(ctx context.Context, who *Person, r *request) 
 // consented remembers what the person has allowed.
 func (p *Provider) consented(ctx context.Context, who *Person, r *request) error {
 	now, id := p.o.Clock.Now(), consentID(who.Account.ID, r.client.ClientID)
-	add := func(c *consent) error {
+	_, err := p.consents.Upsert(ctx, id, func(c *consent) error {
+		if c.User == "" {
+			*c = consent{User: who.Account.ID, Client: r.client.ClientID, Granted: now}
+		}
 		for _, s := range append([]string{scopeOpenID}, r.consentScopes()...) {
 			if !slices.Contains(c.Scopes, s) {
 				c.Scopes = append(c.Scopes, s)
@@ -69,16 +72,6 @@ func (p *Provider) consented(ctx context.Context, who *Person, r *request) error
 		}
 		c.Used = now
 		return nil
-	}
-	for {
-		_, err := p.consents.Update(ctx, id, add)
-		if !errors.Is(err, store.ErrNotFound) {
-			return err
-		}
-		c := consent{User: who.Account.ID, Client: r.client.ClientID, Granted: now}
-		_ = add(&c)
-		if _, err = p.consents.Insert(ctx, id, c); !errors.Is(err, store.ErrExists) {
-			return err
-		}
-	}
+	})
+	return err
 }

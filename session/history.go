@@ -132,19 +132,12 @@ func (m *Manager) Note(ctx context.Context, s SignIn) error {
 func (m *Manager) countRefusal(ctx context.Context, user string, at time.Time) error {
 	sum := sha256.Sum256([]byte(user))
 	id := entryID(at.UTC().Truncate(24*time.Hour), "more-"+base64.RawURLEncoding.EncodeToString(sum[:]))
-	for {
-		_, err := m.history.Update(ctx, id, func(s *SignIn) error {
-			s.At, s.More = at, s.More+1
-			return nil
-		})
-		if !errors.Is(err, ErrNotFound) {
-			return err
-		}
-		_, err = m.history.Insert(ctx, id, SignIn{UserID: user, At: at, Result: ResultRefused, More: 1})
-		if !errors.Is(err, store.ErrExists) {
-			return err
-		}
-	}
+	_, err := m.history.Upsert(ctx, id, func(s *SignIn) error {
+		s.UserID, s.Result = user, ResultRefused
+		s.At, s.More = at, s.More+1
+		return nil
+	})
+	return err
 }
 
 // HistoryQuery asks for a page of the history of one person.

@@ -151,6 +151,25 @@ func (c *Collection[T]) Update(ctx context.Context, id string, change func(*T) e
 	}
 }
 
+// Upsert is Update for a document that may not be there yet: change is given the zero value then,
+// and what it makes of it is inserted. For kinds without unique keys, which another document
+// could have for good.
+func (c *Collection[T]) Upsert(ctx context.Context, id string, change func(*T) error) (Item[T], error) {
+	for {
+		item, err := c.Update(ctx, id, change)
+		if !errors.Is(err, ErrNotFound) {
+			return item, err
+		}
+		var value T
+		if err := change(&value); err != nil {
+			return Item[T]{ID: id, Value: value}, err
+		}
+		if item, err = c.Insert(ctx, id, value); !errors.Is(err, ErrExists) {
+			return item, err
+		}
+	}
+}
+
 // Delete removes a document; of several callers one succeeds, the rest get ErrNotFound.
 func (c *Collection[T]) Delete(ctx context.Context, id string) error {
 	return c.engine.Delete(ctx, c.kind, id)

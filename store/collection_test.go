@@ -240,3 +240,34 @@ func TestCollectionUpdate(t *testing.T) {
 		t.Errorf("Update of a document deleted meanwhile: got %v, want %v", err, store.ErrNotFound)
 	}
 }
+
+func TestCollectionUpsert(t *testing.T) {
+	people, _ := openPeople(t)
+	refused := errors.New("refused")
+	if _, err := people.Upsert(t.Context(), "ada", func(*person) error { return refused }); !errors.Is(err, refused) {
+		t.Errorf("got %v, want the error of the change", err)
+	}
+	if _, err := people.Get(t.Context(), "ada"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("refused, and written all the same: %v", err)
+	}
+	// Of many who come first at the same time nobody's change is lost.
+	const visits = 40
+	var all sync.WaitGroup
+	for range visits {
+		all.Go(func() {
+			item, err := people.Upsert(t.Context(), "ada", func(p *person) error {
+				p.Name = "Ada"
+				p.Visits++
+				return nil
+			})
+			if err != nil || item.Value.Name != "Ada" || item.Version == 0 {
+				t.Errorf("got %+v, %v", item, err)
+			}
+		})
+	}
+	all.Wait()
+	got, err := people.Get(t.Context(), "ada")
+	if err != nil || got.Value.Visits != visits {
+		t.Errorf("got %+v, %v, want %d visits", got.Value, err, visits)
+	}
+}

@@ -327,7 +327,7 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request, v visitor) err
 	for _, x := range sessions {
 		data.Sessions = append(data.Sessions, x.Info())
 	}
-	switch _, c, ok, err := s.credentialOf(ctx, *v.account); {
+	switch _, c, ok, err := s.desk.Credential(ctx, *v.account); {
 	case err != nil:
 		return err
 	case ok:

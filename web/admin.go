@@ -53,7 +53,7 @@ func isAdminPath(path string) bool {
 func (s *Server) newOffice() *admin.Office {
 	return admin.New(admin.Options{
 		Users: s.Users, Sessions: s.Sessions, Credentials: s.Credentials, Providers: s.Providers, Desk: s.desk,
-		Clients: s.openid, Notify: s.Notify, Audit: s.Audit, Tell: s.tellOwner, Log: s.Log,
+		Clients: s.openid, Notify: s.Notify, Audit: s.Audit, Tell: s.desk.Tell, Log: s.Log,
 		CountClients: func(ctx context.Context) (int, error) { return s.Store.Count(ctx, "client", "") },
 		Delete: func(ctx context.Context, id string) error {
 			return oidc.DeleteAccount(ctx, s.Store, s.Sessions, s.Users, id, "")
@@ -119,7 +119,7 @@ func (s *Server) adminStepUp(w http.ResponseWriter, r *http.Request, v visitor) 
 		// Each form of these pages posts to a path below the page that it is on.
 		page = strings.TrimPrefix(path.Dir(r.URL.EscapedPath()), "/")
 	}
-	_, c, _, err := s.credentialOf(r.Context(), *v.account)
+	_, c, _, err := s.desk.Credential(r.Context(), *v.account)
 	if err != nil {
 		return err
 	}

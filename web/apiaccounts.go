@@ -52,7 +52,7 @@ func (s *Server) accountsError(err error) error {
 		waiting.RetryAfter = seconds(limited.RetryAfter)
 		return waiting
 	case errors.Is(err, credential.ErrResent):
-		return e(http.StatusTooManyRequests, "resent", "It was sent as often as it can be. Please begin anew.")
+		return e(http.StatusTooManyRequests, "resent", "It was sent as often as it can be. Please start over.")
 	case errors.Is(err, notify.ErrAddress):
 		return e(http.StatusUnprocessableEntity, "sms_unreachable", "No message can be sent there.")
 	case errors.Is(err, notify.ErrNoSender):
@@ -70,7 +70,7 @@ func (s *Server) accountsError(err error) error {
 	case errors.Is(err, accounts.ErrBrowser):
 		return e(http.StatusForbidden, "other_browser", "It began elsewhere: the password that was chosen then is needed as well.")
 	case errors.Is(err, credential.ErrTries):
-		return e(http.StatusForbidden, "tries", "There were too many wrong codes. Please begin anew.")
+		return e(http.StatusForbidden, "tries", "There were too many wrong codes. Please start over.")
 	case errors.Is(err, credential.ErrCode):
 		return e(http.StatusForbidden, "code_wrong", "The code is wrong.")
 	case errors.Is(err, credential.ErrTaken):
@@ -205,10 +205,8 @@ func (s *Server) apiResend(w http.ResponseWriter, r *http.Request, fields resend
 	var waits credential.Pending
 	switch {
 	case err != nil:
-	case kind == credential.PendingSignUp:
-		waits, err = s.desk.ResendSignUp(r.Context(), answer.ID, answer.Browser)
-	case kind == credential.PendingReset:
-		waits, err = s.desk.ResendReset(r.Context(), answer.ID, answer.Browser)
+	case kind == credential.PendingSignUp, kind == credential.PendingReset:
+		waits, err = s.desk.Resend(r.Context(), kind, answer.ID, answer.Browser)
 	default:
 		err = credential.ErrNotFound
 	}
@@ -300,7 +298,7 @@ func (s *Server) apiPassword(w http.ResponseWriter, r *http.Request, fields pass
 	if v.account == nil {
 		return errUnauthorized
 	}
-	_, c, ok, err := s.credentialOf(r.Context(), *v.account)
+	_, c, ok, err := s.desk.Credential(r.Context(), *v.account)
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ func (s *Server) mountApp(r chi.Router) {
 
 // appName is what an app for one-time codes calls the account.
 func (s *Server) appName(r *http.Request, v visitor) (string, error) {
-	address, err := s.addressOf(r.Context(), *v.account)
+	address, err := s.desk.Address(r.Context(), *v.account)
 	return cmp.Or(address, v.account.Name, v.account.ID), err
 }
 
@@ -45,7 +45,7 @@ func (s *Server) showApp(w http.ResponseWriter, r *http.Request, v visitor, e cr
 	if err != nil {
 		return err
 	}
-	_, c, _, err := s.credentialOf(r.Context(), *v.account)
+	_, c, _, err := s.desk.Credential(r.Context(), *v.account)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func (s *Server) emailsPage(w http.ResponseWriter, r *http.Request, v visitor) e
 }
 
 func (s *Server) showEmails(w http.ResponseWriter, r *http.Request, v visitor, status int, typed string, wrong *templates.FieldError) error {
-	p, c, ok, err := s.credentialOf(r.Context(), *v.account)
+	p, c, ok, err := s.desk.Credential(r.Context(), *v.account)
 	if err != nil {
 		return err
 	}

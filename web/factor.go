@@ -10,7 +10,6 @@ import (
 	"login-server/attempt"
 	"login-server/credential"
 	"login-server/identity"
-	"login-server/providers"
 	"login-server/session"
 )
 
@@ -29,24 +28,6 @@ type pendingSignIn struct {
 	User  string `json:"user,omitempty"`
 	Fresh bool   `json:"fresh,omitempty"`
 	Says  string `json:"says,omitempty"`
-}
-
-// local is the provider whose accounts live here, and the credential of an account there;
-// false if it has none.
-func (s *Server) credentialOf(ctx context.Context, a identity.Account) (*providers.Provider, credential.Credential, bool, error) {
-	p, ok := s.Providers.Local()
-	if !ok {
-		return nil, credential.Credential{}, false, nil
-	}
-	own, ok := a.Identities[p.ID]
-	if !ok {
-		return p, credential.Credential{}, false, nil
-	}
-	c, err := s.Credentials.Get(ctx, own.ID)
-	if isNotFound(err) {
-		return p, credential.Credential{}, false, nil
-	}
-	return p, c, err == nil, err
 }
 
 // ownerOf is the account that an identity belongs to, or ErrNotFound. A local identity whose
@@ -76,7 +57,7 @@ func (s *Server) factorDue(r *http.Request, v visitor, d destination, p proof) (
 	if v.account != nil && v.account.ID == owner.ID && !d.fresh {
 		return false, nil // nothing is gained by it
 	}
-	local, c, ok, err := s.credentialOf(r.Context(), owner)
+	local, c, ok, err := s.desk.Credential(r.Context(), owner)
 	if err != nil || !ok || !c.Due() || len(otherFactors(c, p.methods)) == 0 {
 		return false, err
 	}
@@ -89,7 +70,7 @@ func (s *Server) factorDue(r *http.Request, v visitor, d destination, p proof) (
 
 // hasFactor tells whether somebody could give a second factor.
 func (s *Server) hasFactor(ctx context.Context, a identity.Account) (bool, error) {
-	_, c, ok, err := s.credentialOf(ctx, a)
+	_, c, ok, err := s.desk.Credential(ctx, a)
 	return ok && len(c.Factors()) > 0, err
 }
 
@@ -114,7 +95,7 @@ func (s *Server) keepProof(w http.ResponseWriter, r *http.Request, v visitor, d 
 	if owner.Disabled {
 		return "", credential.Credential{}, identity.ErrDisabled
 	}
-	_, c, _, err := s.credentialOf(r.Context(), owner)
+	_, c, _, err := s.desk.Credential(r.Context(), owner)
 	if err != nil {
 		return "", credential.Credential{}, err
 	}

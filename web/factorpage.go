@@ -103,7 +103,7 @@ func (s *Server) factorAsked(w http.ResponseWriter, r *http.Request) (a factorAs
 // signedInAsked is for a step-up: of whom the factor is asked is who is signed in.
 func (s *Server) signedInAsked(r *http.Request, a *factorAsk) (err error) {
 	a.account = *a.v.account
-	if a.local, a.c, _, err = s.credentialOf(r.Context(), a.account); err != nil {
+	if a.local, a.c, _, err = s.desk.Credential(r.Context(), a.account); err != nil {
 		return err
 	}
 	a.ways = otherFactors(a.c, a.v.Session.Methods)
@@ -123,7 +123,7 @@ func (s *Server) stepAsked(r *http.Request, a *factorAsk) error {
 		return s.errStep(a.d, attempt.ErrUnknown)
 	}
 	if err == nil {
-		a.local, a.c, _, err = s.credentialOf(ctx, a.account)
+		a.local, a.c, _, err = s.desk.Credential(ctx, a.account)
 	}
 	switch {
 	case isNotFound(err):
@@ -336,7 +336,7 @@ func (s *Server) checkFactor(ctx context.Context, a factorAsk, way, sent, code s
 	case credential.FactorRecovery:
 		c, err := s.Credentials.TryRecovery(ctx, a.c.ID, code)
 		if err == nil {
-			s.tellOwner(ctx, a.account, "recovery_used", map[string]any{"Left": c.RecoveryLeft()})
+			s.desk.Tell(ctx, a.account, "recovery_used", map[string]any{"Left": c.RecoveryLeft()})
 		}
 		return err
 	}

@@ -31,7 +31,7 @@ func (s *Server) credentialAs(r *http.Request, v visitor, id string) (credential
 	}
 	ctx, account := r.Context(), *v.account
 	for {
-		_, c, ok, err := s.credentialOf(ctx, account)
+		_, c, ok, err := s.desk.Credential(ctx, account)
 		if ok || err != nil {
 			return c, err
 		}
@@ -88,7 +88,7 @@ func (s *Server) waysBeside(a identity.Account) int {
 // lastWay tells whether nobody could sign in to an account any more without its identity at a
 // provider: what is left is a local identity without password, passkey or phone.
 func (s *Server) lastWay(ctx context.Context, a identity.Account, provider string) (bool, error) {
-	local, c, ok, err := s.credentialOf(ctx, a)
+	local, c, ok, err := s.desk.Credential(ctx, a)
 	if err != nil || !ok || local.ID == provider || c.SignsIn() {
 		return false, err
 	}
@@ -140,7 +140,7 @@ func (s *Server) freshly(page string, h signedInHandler) handler {
 // freshLogin. An app or a phone is one also for who has turned off that sign-ins ask for it: it is what
 // applications ask for, and whoever has the password could put one of their own in its place.
 func (s *Server) owesFactor(ctx context.Context, v visitor) (bool, error) {
-	_, c, _, err := s.credentialOf(ctx, *v.account)
+	_, c, _, err := s.desk.Credential(ctx, *v.account)
 	if err != nil {
 		return false, err
 	}

@@ -61,7 +61,7 @@ func TestMailsToOneAddress(t *testing.T) {
 	for range 2 {
 		s.clock.Advance(time.Minute)
 		for id, browser := range began.Range {
-			if _, err := desk.ResendReset(ctx, id.(string), browser.(string)); err != nil {
+			if _, err := desk.Resend(ctx, credential.PendingReset, id.(string), browser.(string)); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -166,6 +166,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		a := &answer{ResponseWriter: w, boot: s.boot, number: s.requests.Add(1)}
+		away := s.Store.Stats().Away // it may be back before the answer is written
 		defer func() {
 			if p := recover(); p != nil {
 				if p == http.ErrAbortHandler {
@@ -177,7 +178,7 @@ func (s *Server) observe(next http.Handler) http.Handler {
 				}
 			}
 			s.metrics.request(a.status, time.Since(start))
-			if a.status == http.StatusServiceUnavailable && (s.Store.Stats().Away || !s.ready.Load()) {
+			if a.status == http.StatusServiceUnavailable && (away || s.Store.Stats().Away || !s.ready.Load()) {
 				return // that is logged when it begins, and when it ends
 			}
 			if level, ok := logLevel(r.Method, a.status); ok {

@@ -195,7 +195,7 @@ func (s *Server) passkeyRefused(w http.ResponseWriter, r *http.Request, p *provi
 	reason := "passkey"
 	if errors.Is(cause, credential.ErrCloned) {
 		reason = "passkey_copied"
-		s.tellOwner(ctx, owner, "passkey_copied", map[string]any{"Factor": a.Passkey.Name})
+		s.desk.Tell(ctx, owner, "passkey_copied", map[string]any{"Factor": a.Passkey.Name})
 	}
 	tried := proof{identity.Profile{Provider: p.ID, ID: a.Credential.ID}, passkeyMethods(a)[:1]}
 	s.noteRefusal(w, r, owner, d, tried, session.ResultRefused, reason)

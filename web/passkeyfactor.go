@@ -93,7 +93,7 @@ func (s *Server) givePasskey(w http.ResponseWriter, r *http.Request) error {
 			return again(message, nil) // nothing was tried, it took too long
 		}
 		if errors.Is(err, credential.ErrCloned) {
-			s.tellOwner(r.Context(), a.account, "passkey_copied", map[string]any{"Factor": got.Passkey.Name})
+			s.desk.Tell(r.Context(), a.account, "passkey_copied", map[string]any{"Factor": got.Passkey.Name})
 		}
 		s.noteFactor(w, r, a, credential.FactorPasskey, session.ResultFactor)
 		if err := s.factorFailed(r, a); err != nil {

@@ -33,7 +33,7 @@ func (s *Server) mountPasskeyList(r chi.Router) {
 // passkeysOf is the provider and the credential of who is signed in; its ID is empty if they
 // have none yet.
 func (s *Server) passkeysOf(r *http.Request, v visitor) (*providers.Provider, credential.Credential, error) {
-	p, c, _, err := s.credentialOf(r.Context(), *v.account)
+	p, c, _, err := s.desk.Credential(r.Context(), *v.account)
 	if err == nil && (p == nil || !s.passkeysAt(p)) {
 		err = errNoPasskeys
 	}
@@ -159,7 +159,7 @@ func (s *Server) passkeyAdd(w http.ResponseWriter, r *http.Request, v visitor) e
 	if err != nil {
 		return err
 	}
-	s.tellOwner(r.Context(), *v.account, "factor_added", map[string]any{"Factor": s.passkeyText(*v.account, name)})
+	s.desk.Tell(r.Context(), *v.account, "factor_added", map[string]any{"Factor": s.passkeyText(*v.account, name)})
 	f := note("success", "passkey_added", map[string]any{"Name": name})
 	if d.redirect != "" {
 		return s.redirectNoting(w, d.redirect, f)
@@ -258,6 +258,6 @@ func (s *Server) passkeyRemove(w http.ResponseWriter, r *http.Request, v visitor
 	case err != nil:
 		return err
 	}
-	s.tellOwner(r.Context(), *v.account, "factor_removed", map[string]any{"Factor": s.passkeyText(*v.account, gone.Name)})
+	s.desk.Tell(r.Context(), *v.account, "factor_removed", map[string]any{"Factor": s.passkeyText(*v.account, gone.Name)})
 	return s.redirectNoting(w, list, note("success", "passkey_removed", map[string]any{"Name": gone.Name}))
 }

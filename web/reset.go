@@ -16,9 +16,7 @@ import (
 func (s *Server) mountReset(r chi.Router) {
 	r.Get("/reset", s.page(s.resetPage))
 	r.Post("/reset", s.page(s.reset))
-	r.Get("/reset/code", s.page(s.resetCodePage))
-	r.Post("/reset/code", s.page(s.resetCode))
-	r.Post("/reset/resend", s.page(s.resetResend))
+	s.mountCode(r, codeOfReset, s.resetCode)
 	r.Get("/reset/new", s.page(s.resetLink))
 	r.Post("/reset/new", s.page(s.resetPassword))
 	r.Get("/unlock", s.page(s.unlockPage))
@@ -101,51 +99,16 @@ func (s *Server) reset(w http.ResponseWriter, r *http.Request) error {
 	return redirect(w, s.pendingPath("reset/code", i.ID, d))
 }
 
-var codeOfReset = codeOf{credential.PendingReset, templates.ForReset, "reset"}
-
-// resetCodePage serves GET /reset/code, in the browser in which it began.
-func (s *Server) resetCodePage(w http.ResponseWriter, r *http.Request) error {
-	return s.showCode(w, r, http.StatusOK, codeOfReset, nil)
-}
-
-// resetCode serves POST /reset/code: a code becomes the key of the page for the new password.
-func (s *Server) resetCode(w http.ResponseWriter, r *http.Request) error {
-	d, err := s.destinationOf(r)
-	if err != nil {
-		return err
-	}
-	if err := s.limitMails(r, d.addTo(s.path("reset"))); err != nil {
-		return err
-	}
-	answer, err := s.answerOf(r)
-	if err != nil {
-		return err
-	}
+// resetCode makes of the code of a reset the key of the page for the new password.
+func (s *Server) resetCode(w http.ResponseWriter, r *http.Request, d destination, answer accounts.Answer) error {
 	key, err := s.desk.ResetByCode(r.Context(), answer)
-	if wrong := wrongCode(err); wrong != nil {
-		return s.showCode(w, r, http.StatusUnprocessableEntity, codeOfReset, wrong)
+	if wrongCode(err) != nil {
+		return err
 	}
 	if err != nil {
 		return s.deskError(err, d.addTo(s.path("reset")))
 	}
 	return redirect(w, s.path("reset/new?"+url.Values{"key": {key}}.Encode()))
-}
-
-// resetResend serves POST /reset/resend.
-func (s *Server) resetResend(w http.ResponseWriter, r *http.Request) error {
-	d, err := s.destinationOf(r)
-	if err != nil {
-		return err
-	}
-	if err := s.limitMails(r, d.addTo(s.path("reset"))); err != nil {
-		return err
-	}
-	id := r.URL.Query().Get("id")
-	_, err = s.desk.ResendReset(r.Context(), id, s.pendingSecret(r, id))
-	if f, ok := resent(err); ok {
-		return s.redirectNoting(w, s.pendingPath("reset/code", id, d), f)
-	}
-	return s.deskError(err, d.addTo(s.path("reset")))
 }
 
 // resetLink serves GET /reset/new, where the link in the mail leads. It spends nothing.
@@ -228,24 +191,6 @@ func (s *Server) unlockLink(w http.ResponseWriter, r *http.Request) error {
 	return s.showLink(w, r, templates.ForUnlock, credential.PendingUnlock, "unlock/confirm")
 }
 
-// showLink answers with the page of a link in a mail, which does nothing by itself.
-func (s *Server) showLink(w http.ResponseWriter, r *http.Request, purpose, kind, action string) error {
-	key := r.URL.Query().Get("key")
-	p, err := s.desk.ByLink(r.Context(), kind, key)
-	if err != nil {
-		return s.deskError(err, s.path("login"))
-	}
-	v, err := s.visitor(r)
-	if err != nil {
-		return err
-	}
-	page := templates.LinkPage{
-		Layout: s.layout(w, r, v), Purpose: purpose, Email: p.Email, Action: s.continued(action, p), Key: key, Cancel: s.path("login"),
-	}
-	s.render(w, http.StatusOK, page.Nonce, page)
-	return nil
-}
-
 // unlockConfirm serves POST /unlock/confirm.
 func (s *Server) unlockConfirm(w http.ResponseWriter, r *http.Request) error {
 	fields, err := form(r)
@@ -273,7 +218,7 @@ func (s *Server) passwordPage(w http.ResponseWriter, r *http.Request, v visitor)
 }
 
 func (s *Server) showPassword(w http.ResponseWriter, r *http.Request, v visitor, status int, wrong *templates.FieldError) error {
-	p, c, _, err := s.credentialOf(r.Context(), *v.account)
+	p, c, _, err := s.desk.Credential(r.Context(), *v.account)
 	if err != nil {
 		return err
 	}
@@ -304,7 +249,7 @@ func (s *Server) changePassword(w http.ResponseWriter, r *http.Request, v visito
 	if err := s.limitMails(r, s.path("security/password")); err != nil {
 		return err
 	}
-	_, c, ok, err := s.credentialOf(r.Context(), *v.account)
+	_, c, ok, err := s.desk.Credential(r.Context(), *v.account)
 	if err != nil {
 		return err
 	}

@@ -84,7 +84,7 @@ func historyID(id string) bool {
 
 // factorsView fills in what somebody proves themselves with here.
 func (s *Server) factorsView(r *http.Request, page *templates.SecurityPage, a identity.Account) error {
-	local, c, _, err := s.credentialOf(r.Context(), a)
+	local, c, _, err := s.desk.Credential(r.Context(), a)
 	if err != nil || local == nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func (s *Server) setTwoStep(w http.ResponseWriter, r *http.Request, v visitor) e
 // away; text names it.
 func (s *Server) factorTold(r *http.Request, v visitor, kind, text string) {
 	lang := s.Templates.Language(v.account.Language(), "")
-	s.tellOwner(r.Context(), *v.account, kind, map[string]any{"Factor": s.Templates.Text(lang, text, nil)})
+	s.desk.Tell(r.Context(), *v.account, kind, map[string]any{"Factor": s.Templates.Text(lang, text, nil)})
 }
 
 // distrust serves POST /security/distrust: no browser is spared the second step any more.
@@ -174,7 +174,7 @@ func (s *Server) recoveryPage(w http.ResponseWriter, r *http.Request, v visitor)
 	if err != nil {
 		return err
 	}
-	_, c, _, err := s.credentialOf(r.Context(), *v.account)
+	_, c, _, err := s.desk.Credential(r.Context(), *v.account)
 	if err != nil {
 		return err
 	}

@@ -160,7 +160,7 @@ func (s *Server) endOthers(r *http.Request, v visitor) error {
 	if err != nil {
 		return err
 	}
-	_, c, ok, err := s.credentialOf(r.Context(), *v.account)
+	_, c, ok, err := s.desk.Credential(r.Context(), *v.account)
 	if err == nil && ok {
 		_, err = s.Credentials.Distrust(r.Context(), c.ID)
 	}

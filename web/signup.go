@@ -16,9 +16,7 @@ import (
 func (s *Server) mountSignUp(r chi.Router) {
 	r.Get("/signup", s.page(s.signUpPage))
 	r.Post("/signup", s.page(s.signUp))
-	r.Get("/signup/code", s.page(s.signUpCodePage))
-	r.Post("/signup/code", s.page(s.signUpCode))
-	r.Post("/signup/resend", s.page(s.signUpResend))
+	s.mountCode(r, codeOfSignUp, s.signUpCode)
 	r.Get("/signup/confirm", s.page(s.signUpLink))
 	r.Post("/signup/confirm", s.page(s.signUpConfirm))
 }
@@ -147,81 +145,11 @@ func (s *Server) signUpInvited(w http.ResponseWriter, r *http.Request, d destina
 	return s.signedUp(w, r, d, s.path("login"), shown, err)
 }
 
-// pendingPath is a page about what waits under an id.
-func (s *Server) pendingPath(page, id string, d destination) string {
-	query := d.values()
-	query.Set("id", id)
-	return s.path(page + "?" + query.Encode())
-}
-
-// signUpCodePage serves GET /signup/code, in the browser in which it began.
-func (s *Server) signUpCodePage(w http.ResponseWriter, r *http.Request) error {
-	return s.showCode(w, r, http.StatusOK, codeOf{kind: credential.PendingSignUp, purpose: templates.ForSignUp, page: "signup"}, nil)
-}
-
-// codeOf is what a code is asked for.
-type codeOf struct{ kind, purpose, page string }
-
-// showCode answers with the page that asks for the code in a mail.
-func (s *Server) showCode(w http.ResponseWriter, r *http.Request, status int, of codeOf, wrong *templates.FieldError) error {
-	id := r.URL.Query().Get("id")
-	v, err := s.visitor(r)
-	if err != nil {
-		return err
-	}
-	d, err := s.destinationOf(r)
-	if err != nil {
-		return err
-	}
-	back := d.addTo(s.path(of.page))
-	p, err := s.desk.Waits(r.Context(), of.kind, id, s.pendingSecret(r, id))
-	if err != nil {
-		return s.deskError(err, back)
-	}
-	page := templates.CodePage{
-		Layout: s.layout(w, r, v), Purpose: of.purpose, Email: p.Email, Minutes: int(p.Expires.Sub(p.Created).Minutes()),
-		Action: s.pendingPath(of.page+"/code", id, d), Resend: s.pendingPath(of.page+"/resend", id, d), Back: back,
-		Error: wrong, Over: p.Tries >= credential.CodeTries,
-	}
-	page.Messages = s.takeFlash(w, r).Messages
-	s.render(w, status, page.Nonce, page)
-	return nil
-}
-
-// answerOf is the code of a form.
-func (s *Server) answerOf(r *http.Request) (accounts.Answer, error) {
-	fields, err := form(r)
-	id := r.URL.Query().Get("id")
-	return accounts.Answer{ID: id, Code: fields["code"], Browser: s.pendingSecret(r, id)}, err
-}
-
-// wrongCode is what to say beside the field of a code; nil for all other errors.
-func wrongCode(err error) *templates.FieldError {
-	switch {
-	case errors.Is(err, credential.ErrCode):
-		return fieldError("code", "code_wrong", nil)
-	case errors.Is(err, credential.ErrTries):
-		return fieldError("code", "code_over", nil)
-	}
-	return nil
-}
-
-// signUpCode serves POST /signup/code.
-func (s *Server) signUpCode(w http.ResponseWriter, r *http.Request) error {
-	d, err := s.destinationOf(r)
-	if err != nil {
-		return err
-	}
-	if err := s.limitMails(r, d.addTo(s.path("signup"))); err != nil {
-		return err
-	}
-	answer, err := s.answerOf(r)
-	if err != nil {
-		return err
-	}
+// signUpCode is what the code of a sign-up is good for.
+func (s *Server) signUpCode(w http.ResponseWriter, r *http.Request, d destination, answer accounts.Answer) error {
 	shown, err := s.desk.ConfirmSignUp(r.Context(), answer)
-	if wrong := wrongCode(err); wrong != nil {
-		return s.showCode(w, r, http.StatusUnprocessableEntity, codeOf{credential.PendingSignUp, templates.ForSignUp, "signup"}, wrong)
+	if wrongCode(err) != nil {
+		return err
 	}
 	return s.signedUp(w, r, d, d.addTo(s.path("signup")), shown, err)
 }
@@ -238,23 +166,6 @@ func (s *Server) signedUp(w http.ResponseWriter, r *http.Request, d destination,
 	d.fresh = true // see destination
 	d.says = "account_created"
 	return s.admitProof(w, r, d, shown)
-}
-
-// signUpResend serves POST /signup/resend.
-func (s *Server) signUpResend(w http.ResponseWriter, r *http.Request) error {
-	d, err := s.destinationOf(r)
-	if err != nil {
-		return err
-	}
-	if err := s.limitMails(r, d.addTo(s.path("signup"))); err != nil {
-		return err
-	}
-	id := r.URL.Query().Get("id")
-	_, err = s.desk.ResendSignUp(r.Context(), id, s.pendingSecret(r, id))
-	if f, ok := resent(err); ok {
-		return s.redirectNoting(w, s.pendingPath("signup/code", id, d), f)
-	}
-	return s.deskError(err, d.addTo(s.path("signup")))
 }
 
 // signUpLink serves GET /signup/confirm, where the link in the mail leads. It spends
@@ -279,15 +190,6 @@ func (s *Server) showSignUpLink(w http.ResponseWriter, r *http.Request, status i
 	page.Path = "signup/confirm?" + url.Values{"key": {key}}.Encode()
 	s.render(w, status, page.Nonce, page)
 	return nil
-}
-
-// continued is a page with the query of where somebody wanted to go, which is checked when
-// that page is asked for.
-func (s *Server) continued(page string, p credential.Pending) string {
-	if p.Continue == "" {
-		return s.path(page)
-	}
-	return s.path(page + "?" + p.Continue)
 }
 
 // signUpConfirm serves POST /signup/confirm.
@@ -316,14 +218,4 @@ func (s *Server) signUpConfirm(w http.ResponseWriter, r *http.Request) error {
 		return s.showSignUpLink(w, r, http.StatusUnprocessableEntity, key, fieldError("password", "confirm_password_wrong", nil))
 	}
 	return s.signedUp(w, r, d, d.addTo(s.path("signup")), shown, err)
-}
-
-// wantedThen is the destination of something that began a while ago. If the application's
-// request has ended since, it leads nowhere in particular.
-func (s *Server) wantedThen(r *http.Request) (destination, error) {
-	d, err := s.destinationOf(r)
-	if e, ok := errors.AsType[*Error](err); ok && (e.Code == "expired" || e.Code == "redirect_refused") {
-		return destination{}, nil
-	}
-	return d, err
 }
