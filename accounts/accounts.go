@@ -216,9 +216,9 @@ func (d *Desk) Credential(ctx context.Context, a identity.Account) (*providers.P
 	return p, c, err == nil, err
 }
 
-// Profile is what the provider says of somebody at a sign-in. name is for who has no
+// profileOf is what the provider says of somebody at a sign-in. name is for who has no
 // identity yet; otherwise it keeps the name that it has.
-func (d *Desk) Profile(ctx context.Context, c credential.Credential, name string) (identity.Profile, error) {
+func (d *Desk) profileOf(ctx context.Context, c credential.Credential, name string) (identity.Profile, error) {
 	p, _, err := d.local()
 	if err != nil {
 		return identity.Profile{}, err
@@ -245,9 +245,10 @@ func profile(provider string, c credential.Credential, a identity.Account, name 
 	return made, nil
 }
 
-// proof is what a credential that somebody has shown to be theirs is good for.
-func (d *Desk) proof(ctx context.Context, c credential.Credential, name string, methods ...string) (Proof, error) {
-	p, err := d.Profile(ctx, c, name)
+// Shown is what a credential that somebody has shown to be theirs is good for. name is for
+// who has no identity yet, methods are values of RFC 8176.
+func (d *Desk) Shown(ctx context.Context, c credential.Credential, name string, methods ...string) (Proof, error) {
+	p, err := d.profileOf(ctx, c, name)
 	if err != nil {
 		return Proof{}, err
 	}

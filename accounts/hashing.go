@@ -64,7 +64,7 @@ func (h *hasher) enter(ctx context.Context, places int) (leave func(), err error
 	own := &turn{come: make(chan struct{})}
 	h.mu.Lock()
 	h.places = places
-	if ahead := len(h.queue); ahead >= places*queuePerPlace || h.took*time.Duration(ahead)/time.Duration(places) > patience {
+	if h.full(places) {
 		h.mu.Unlock()
 		h.refused.Add(1)
 		return nil, ErrBusy
@@ -92,6 +92,24 @@ func (h *hasher) enter(ctx context.Context, places int) (leave func(), err error
 	}
 	h.refused.Add(1)
 	return nil, ErrBusy
+}
+
+// full tells whether whoever comes now would have to wait too long. The caller has locked.
+func (h *hasher) full(places int) bool {
+	ahead := len(h.queue)
+	return ahead >= places*queuePerPlace || h.took*time.Duration(ahead)/time.Duration(places) > patience
+}
+
+// knock is ErrBusy if enter would return that at once. Whoever asks before anything else costs
+// a server that is busy as good as nothing.
+func (h *hasher) knock(cost providers.Hashing) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.full(atOnce(cost)) {
+		return nil
+	}
+	h.refused.Add(1)
+	return ErrBusy
 }
 
 // next lets begin who may, the first first. The caller has locked.

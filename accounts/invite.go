@@ -35,7 +35,7 @@ type invited struct {
 // sent: then the error is ErrNoMail beside it. Whoever has the link is taken for the
 // owner of the address. *InvalidError, ErrTaken if the address has an account, ErrOff, ErrClosed.
 func (d *Desk) Invite(ctx context.Context, inv Invitation) (link string, err error) {
-	p, a, err := d.withPassword()
+	p, a, err := d.local()
 	if err != nil {
 		return "", err
 	}
@@ -71,14 +71,27 @@ func (d *Desk) Invite(ctx context.Context, inv Invitation) (link string, err err
 	})
 }
 
-// Invited returns whom an invitation is for, and the name to fill in. It changes nothing. ErrNotFound.
-func (d *Desk) Invited(ctx context.Context, key string) (email, name string, err error) {
+// invitation is what a key stands for. ErrNotFound, ErrClosed.
+func (d *Desk) invitation(ctx context.Context, key string) (credential.Pending, invited, error) {
+	var inv invited
+	_, a, err := d.local()
+	if err != nil {
+		return credential.Pending{}, inv, err
+	}
+	if a.Registration == providers.RegistrationClosed {
+		return credential.Pending{}, inv, ErrClosed
+	}
 	p, err := d.ByLink(ctx, credential.PendingInvitation, key)
 	if err != nil {
-		return "", "", err
+		return p, inv, err
 	}
-	var inv invited
-	err = d.o.Credentials.Payload(p, &inv)
+	return p, inv, d.o.Credentials.Payload(p, &inv)
+}
+
+// Invited returns whom an invitation is for, and the name to fill in. It changes nothing.
+// ErrNotFound, ErrOff, ErrClosed.
+func (d *Desk) Invited(ctx context.Context, key string) (email, name string, err error) {
+	p, inv, err := d.invitation(ctx, key)
 	return p.Email, inv.Name, err
 }
 
@@ -90,15 +103,8 @@ func (d *Desk) SignUpInvited(ctx context.Context, key string, s SignUp) (Proof, 
 	if err != nil {
 		return Proof{}, err
 	}
-	if a.Registration == providers.RegistrationClosed {
-		return Proof{}, ErrClosed
-	}
-	p, err := d.ByLink(ctx, credential.PendingInvitation, key)
+	p, inv, err := d.invitation(ctx, key)
 	if err != nil {
-		return Proof{}, err
-	}
-	var inv invited
-	if err := d.o.Credentials.Payload(p, &inv); err != nil {
 		return Proof{}, err
 	}
 	waiting, err := d.checkNewcomer(ctx, a, p.Email, s)
@@ -110,6 +116,33 @@ func (d *Desk) SignUpInvited(ctx context.Context, key string, s SignUp) (Proof, 
 	}
 	p.Continue = s.Continue
 	return d.register(ctx, p, waiting, inv.Role)
+}
+
+// Accept spends an invitation, and gives its address and role to c, which is to become the
+// credential of who was invited and has shown something else than a password. ErrNotFound, ErrTaken if
+// the address has an account by now, ErrOff, ErrClosed.
+func (d *Desk) Accept(ctx context.Context, key string, c *credential.Credential) error {
+	p, inv, err := d.invitation(ctx, key)
+	if err != nil {
+		return err
+	}
+	local, _, err := d.local()
+	if err != nil {
+		return err
+	}
+	known, _, err := d.holder(ctx, local.ID, p.Email)
+	if err != nil {
+		return err
+	}
+	if known.ID != "" {
+		return credential.ErrTaken
+	}
+	if err := d.o.Credentials.End(ctx, p); err != nil {
+		return err
+	}
+	c.Emails = []credential.Email{{Address: p.Email, Primary: true, Verified: d.o.Clock.Now()}}
+	c.Role = inv.Role
+	return nil
 }
 
 // appointed gives somebody what their invitation has made of them, before they are let in. It

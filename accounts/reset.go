@@ -102,7 +102,7 @@ func (d *Desk) Reset(ctx context.Context, key, password string) (Proof, error) {
 	if err := d.passwordChanged(ctx, c, owner, "", p.Language); err != nil {
 		return Proof{}, err
 	}
-	proof, err := d.proof(ctx, c, "", "pwd")
+	proof, err := d.Shown(ctx, c, "", "pwd")
 	proof.Continue = p.Continue
 	return proof, err
 }

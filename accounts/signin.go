@@ -29,6 +29,9 @@ func (d *Desk) CheckPassword(ctx context.Context, a Attempt) (Proof, error) {
 	if len(a.Email) > 512 || len(a.Password) > maxPassword || a.Email == "" || a.Password == "" {
 		return Proof{}, ErrRefused // the same for everybody
 	}
+	if err := d.hashes.knock(options.Hashing); err != nil {
+		return Proof{}, err
+	}
 	name := GuessedBy(a.Email)
 	c, owner, err := d.holder(ctx, p.ID, a.Email)
 	if err != nil {

@@ -179,7 +179,7 @@ func (d *Desk) register(ctx context.Context, p credential.Pending, n newcomer, r
 	if err != nil {
 		return Proof{}, fmt.Errorf("create credential: %w", err)
 	}
-	proof, err := d.proof(ctx, c, n.Name, "pwd")
+	proof, err := d.Shown(ctx, c, n.Name, "pwd")
 	proof.Continue = p.Continue
 	return proof, err
 }

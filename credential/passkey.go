@@ -359,9 +359,10 @@ func (k *Passkeys) FinishAdd(ctx context.Context, sealed, bond string, answer []
 	return string(ceremony.Session.UserID), p, err
 }
 
-// FinishSignUp takes the answer to BeginSignUp and makes the credential. ErrTaken if the
-// passkey is somebody's already.
-func (k *Passkeys) FinishSignUp(ctx context.Context, sealed, bond string, answer []byte, name string) (Credential, error) {
+// FinishSignUp takes the answer to BeginSignUp and makes the credential, to which fill, if it is
+// not nil, adds what else is known of the person, or says with an error why there is to be none.
+// ErrTaken if the passkey is somebody's already, or what fill has added.
+func (k *Passkeys) FinishSignUp(ctx context.Context, sealed, bond string, answer []byte, name string, fill func(*Credential) error) (Credential, error) {
 	ceremony, err := k.resume(sealed, toSignUp, bond)
 	if err != nil {
 		return Credential{}, err
@@ -371,8 +372,14 @@ func (k *Passkeys) FinishSignUp(ctx context.Context, sealed, bond string, answer
 		return Credential{}, err
 	}
 	p.Used = p.Added
+	made := Credential{ID: string(ceremony.Session.UserID), Passkeys: []Passkey{p}} // as the authenticator knows it
+	if fill != nil {
+		if err := fill(&made); err != nil {
+			return Credential{}, err
+		}
+	}
 	return k.book.Create(ctx, func(c *Credential) {
-		c.ID, c.Passkeys = string(ceremony.Session.UserID), []Passkey{p} // as the authenticator knows it
+		c.ID, c.Passkeys, c.Emails, c.Role = made.ID, made.Passkeys, made.Emails, made.Role
 	})
 }
 

@@ -57,6 +57,8 @@ type PasskeySignUpPage struct {
 	Action      string
 	Name        string
 	Error       *FieldError
+	// Invited is the address that an invitation was sent to; empty for most.
+	Invited string
 	// Challenge stands beside the name.
 	Challenge *Challenge
 	Form      *PasskeyForm

@@ -635,6 +635,83 @@ func TestInvitation(t *testing.T) {
 	s.browser().open(replaced).want(400)
 }
 
+// Who was invited needs no password: a passkey does, and the address and the role are theirs.
+func TestInvitationWithPasskey(t *testing.T) {
+	for name, settings := range map[string]string{
+		"beside passwords": `{"registration": "invitation"}`, "no passwords": `{"registration": "invitation", "password": false}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t, withAccounts(settings))
+			link, err := s.running.Load().Desk().Invite(t.Context(), accounts.Invitation{Email: adaMail, Name: "Ada", Role: identity.RoleAdmin, Language: "en"})
+			must(t, err)
+			u, _ := url.Parse(link)
+			query := "?" + url.Values{"invitation": {u.Query().Get("invitation")}}.Encode()
+			b := s.browser()
+			if settings := b.open(link); strings.Contains(name, "beside") {
+				settings.want(200, "You were invited", "signup/passkey"+query)
+			} else {
+				settings.leadsTo("/signup/passkey" + query)
+			}
+			b.open("signup/passkey"+query).want(200, adaMail, `value="Ada"`).wantNot("challenge_id")
+			// Without an invitation, or with one that is made up, nobody gets there.
+			s.browser().open("signup/passkey").want(403)
+			s.browser().open("signup/passkey?invitation=made-up").want(400)
+			s.browser().submit("signup/passkey?invitation=made-up", "name", "Eve").want(400)
+
+			sealed := strings.TrimPrefix(b.submit("signup/passkey"+query, "name", "Ada L").want(302).location(), "/signup/passkey")
+			b.open("signup/passkey"+sealed).want(200, "Create passkey")
+			again := s.browser() // the same link, opened twice
+			sealedAgain := strings.TrimPrefix(again.submit("signup/passkey"+query, "name", "Eve").want(302).location(), "/signup/passkey")
+			asked, ceremonyAgain := again.question("signup/passkey/begin" + sealedAgain)
+			a := s.authenticator()
+			q, ceremony := b.question("signup/passkey/begin" + sealed)
+			b.submit("signup/passkey/finish"+sealed, "ceremony", ceremony, "answer", a.create(q)).leadsTo("/security/passkeys")
+			b.open("security/passkeys").want(200, "Welcome, Ada L. Add a second passkey")
+			c := s.credentialOf(adaMail)
+			if len(c.Passkeys) != 1 || c.Password != nil || c.Role != "" || !s.roles(adaMail, identity.RoleAdmin) {
+				t.Errorf("got %+v", c)
+			}
+			other := s.authenticator()
+			again.submit("signup/passkey/finish"+sealedAgain, "ceremony", ceremonyAgain, "answer", other.create(asked)).want(400)
+			again.get("currentUser").want(401)
+			if n, err := s.store.Engine.Count(t.Context(), "credential", ""); err != nil || n != 1 {
+				t.Errorf("%d credentials, %v", n, err)
+			}
+			s.browser().open(link).want(400, "no longer work")
+			b.submit("logout")
+			b.passkeyLogin(a, "").leadsTo("/account")
+		})
+	}
+}
+
+// The address has an account by the time that an invitation is accepted.
+func TestInvitationToWhoHasAnAccount(t *testing.T) {
+	s := newServer(t, withAccounts(`{}`))
+	link, err := s.running.Load().Desk().Invite(t.Context(), accounts.Invitation{Email: adaMail, Role: identity.RoleAdmin, Language: "en"})
+	must(t, err)
+	u, _ := url.Parse(link)
+	query := "?" + url.Values{"invitation": {u.Query().Get("invitation")}}.Encode()
+	b := s.browser()
+	sealed := strings.TrimPrefix(b.submit("signup/passkey"+query, "name", "Eve").want(302).location(), "/signup/passkey")
+	s.browser().newLocal(adaMail, goodWords)
+	a := s.authenticator()
+	q, ceremony := b.question("signup/passkey/begin" + sealed)
+	b.submit("signup/passkey/finish"+sealed, "ceremony", ceremony, "answer", a.create(q)).leadsTo("/login/account")
+	b.get("currentUser").want(401)
+	if s.roles(adaMail, identity.RoleAdmin) {
+		t.Error("somebody who has signed up by themselves has the role of the invitation")
+	}
+	// What is sealed has expired: the invitation has not.
+	late := s.browser()
+	next, err := s.running.Load().Desk().Invite(t.Context(), accounts.Invitation{Email: "bea@example.org", Language: "en"})
+	must(t, err)
+	u, _ = url.Parse(next)
+	query = "?" + url.Values{"invitation": {u.Query().Get("invitation")}}.Encode()
+	sealed = strings.TrimPrefix(late.submit("signup/passkey"+query, "name", "Bea").want(302).location(), "/signup/passkey")
+	s.clock.Advance(16 * time.Minute)
+	late.open("signup/passkey"+sealed).want(200, "took too long", "bea@example.org").wantNot("challenge_id")
+}
+
 // A role that could not be given at once is not lost: nobody is in without it.
 func TestInvitationWithRole(t *testing.T) {
 	s := newServer(t, withAccounts(`{"registration": "invitation"}`))

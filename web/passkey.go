@@ -132,7 +132,7 @@ func (s *Server) passkeySignIn(w http.ResponseWriter, r *http.Request) error {
 	if err := s.tried(r, "passkey\x00"+a.Credential.ID, nil); err != nil {
 		return err
 	}
-	profile, err := s.desk.Profile(r.Context(), a.Credential, "")
+	shown, err := s.desk.Shown(r.Context(), a.Credential, "", passkeyMethods(a)...)
 	if err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (s *Server) passkeySignIn(w http.ResponseWriter, r *http.Request) error {
 	if v, err = s.visitor(r); err != nil {
 		return err
 	}
-	err = s.admit(w, r, v, d, proof{profile, passkeyMethods(a)})
+	err = s.admit(w, r, v, d, proof{shown.Profile, shown.Methods})
 	if errors.Is(err, identity.ErrDisabled) {
 		return s.redirectNoting(w, page, beside("account_disabled", nil))
 	}

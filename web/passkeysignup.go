@@ -2,8 +2,10 @@ package web
 
 import (
 	"cmp"
+	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"login-server/credential"
@@ -23,14 +25,19 @@ type passkeySigner struct {
 	Browser string `json:"signUpIn"` // the handle of its session
 	Once    string `json:"signUpOnce"`
 	Expires int64  `json:"signUpUntil"`
+	// Invitation is the key of one; empty for most.
+	Invitation string `json:"signUpInvitation,omitempty"`
 }
 
 // passkeyRegistration is the provider whose accounts somebody may sign up for with nothing but
-// a passkey, without being known by an address.
-func (s *Server) passkeyRegistration() (*providers.Provider, error) {
+// a passkey: without being known by an address, unless they were invited.
+func (s *Server) passkeyRegistration(invited bool) (*providers.Provider, error) {
 	p, ok := s.Providers.Local()
 	if !ok || !s.passkeysAt(p) {
 		return nil, errNoPasskeys
+	}
+	if invited {
+		return p, nil // the desk says whether it still holds
 	}
 	if p.Account.Registration != providers.RegistrationOpen || len(p.Account.Domains) > 0 {
 		return nil, &Error{Status: http.StatusForbidden, Code: "registration_closed", Message: "Nobody can sign up with a passkey alone.", Link: s.path("login")}
@@ -38,12 +45,21 @@ func (s *Server) passkeyRegistration() (*providers.Provider, error) {
 	return p, nil
 }
 
+// invitationOf is the key of the invitation that somebody signs up with; empty if there is none.
+func (s *Server) invitationOf(r *http.Request, v visitor) string {
+	query := r.URL.Query()
+	if signer, ok := s.openSignUp(query.Get("signup"), v); ok {
+		return signer.Invitation
+	}
+	return query.Get("invitation")
+}
+
 // whoSignsUp reads who signs up. Who is signed in already has nothing to do here: errAnswered.
 func (s *Server) whoSignsUp(w http.ResponseWriter, r *http.Request) (p *providers.Provider, v visitor, d destination, err error) {
-	if p, err = s.passkeyRegistration(); err != nil {
+	if v, err = s.visitor(r); err != nil {
 		return p, v, d, err
 	}
-	if v, err = s.visitor(r); err != nil {
+	if p, err = s.passkeyRegistration(s.invitationOf(r, v) != ""); err != nil {
 		return p, v, d, err
 	}
 	if d, err = s.destinationOf(r); err != nil {
@@ -75,16 +91,27 @@ func (s *Server) showPasskeySignUp(w http.ResponseWriter, r *http.Request, v vis
 	}
 	left := s.takeFlash(w, r)
 	page := templates.PasskeySignUpPage{
-		Layout: s.layout(w, r, v), Application: d.application, Action: d.addTo(s.path("signup/passkey")), Back: d.addTo(s.path("login")),
+		Layout: s.layout(w, r, v), Application: d.application, Action: s.passkeySignUpPath(d, "", ""), Back: d.addTo(s.path("login")),
 		Name: truncate(fields["name"], 1024), Error: wrong,
 	}
 	page.Path, page.Messages = d.addTo("signup/passkey"), left.Messages
-	sealed := r.URL.Query().Get("signup")
+	sealed, invitation := r.URL.Query().Get("signup"), s.invitationOf(r, v)
+	if invitation != "" {
+		email, name, err := s.desk.Invited(r.Context(), invitation)
+		if err != nil {
+			return s.deskError(err, s.path("login"))
+		}
+		if page.Invited = email; fields == nil {
+			page.Name = name
+		}
+		page.Action = s.passkeySignUpPath(d, "invitation", invitation)
+		page.Path = strings.TrimPrefix(page.Action, s.base())
+	}
 	if signer, ok := s.openSignUp(sealed, v); ok {
 		page.Name = signer.Name
 		page.Form = &templates.PasskeyForm{
 			For: "sign-up", Error: left.Field,
-			Begin: s.path("signup/passkey/begin?" + url.Values{"signup": {sealed}}.Encode()), Action: s.withSignUp(d, "signup/passkey/finish", sealed),
+			Begin: s.path("signup/passkey/begin?" + url.Values{"signup": {sealed}}.Encode()), Action: s.withSignUp(d, "signup/passkey/finish", sealed, invitation),
 		}
 		s.render(w, status, page.Nonce, page)
 		return nil
@@ -92,8 +119,10 @@ func (s *Server) showPasskeySignUp(w http.ResponseWriter, r *http.Request, v vis
 	if sealed != "" {
 		page.Messages = append(page.Messages, templates.Message{Kind: "info", ID: "passkey_signup_expired"})
 	}
-	if page.Challenge, err = s.challengeFor(r, passkeyChallenge, fields, wrong); err != nil {
-		return err
+	if invitation == "" {
+		if page.Challenge, err = s.challengeFor(r, passkeyChallenge, fields, wrong); err != nil {
+			return err
+		}
 	}
 	s.render(w, status, page.Nonce, page)
 	return nil
@@ -102,10 +131,25 @@ func (s *Server) showPasskeySignUp(w http.ResponseWriter, r *http.Request, v vis
 // passkeyChallenge is the purpose of challenges on the way to an account with a passkey alone.
 const passkeyChallenge = "signup-passkey"
 
+// passkeySignUpPath is the page where a sign-up with a passkey begins.
+func (s *Server) passkeySignUpPath(d destination, name, value string) string {
+	query := d.values()
+	if name != "" {
+		query.Set(name, value)
+	}
+	if len(query) == 0 {
+		return s.path("signup/passkey")
+	}
+	return s.path("signup/passkey?" + query.Encode())
+}
+
 // withSignUp is the address of a page below Base that goes on with a sign-up.
-func (s *Server) withSignUp(d destination, page, sealed string) string {
+func (s *Server) withSignUp(d destination, page, sealed, invitation string) string {
 	query := d.values()
 	query.Set("signup", sealed)
+	if invitation != "" { // for when what is sealed has expired
+		query.Set("invitation", invitation)
+	}
 	return s.path(page + "?" + query.Encode())
 }
 
@@ -134,30 +178,35 @@ func (s *Server) passkeySignUpName(w http.ResponseWriter, r *http.Request) error
 	if err != nil {
 		return again(fieldError("name", nameMessage(err), nil))
 	}
-	wrong, err := s.passChallenge(r.Context(), passkeyChallenge, fields)
-	if err != nil {
+	invitation := r.URL.Query().Get("invitation")
+	if invitation != "" {
+		if _, _, err := s.desk.Invited(r.Context(), invitation); err != nil {
+			return s.deskError(err, s.path("login"))
+		}
+	} else if wrong, err := s.passChallenge(r.Context(), passkeyChallenge, fields); err != nil {
 		return err
-	}
-	if wrong != nil {
+	} else if wrong != nil {
 		return again(wrong)
 	}
 	if v.Visit, err = s.Sessions.Welcome(r.Context(), w, v.Visit); err != nil {
 		return err
 	}
-	sealed, err := s.sealer.Seal(passkeySigner{Name: name, Browser: v.Handle, Once: session.NewHandle(), Expires: s.Clock.Now().Add(signUpLife).Unix()})
+	sealed, err := s.sealer.Seal(passkeySigner{
+		Name: name, Browser: v.Handle, Once: session.NewHandle(), Expires: s.Clock.Now().Add(signUpLife).Unix(), Invitation: invitation,
+	})
 	if err != nil {
 		return err
 	}
-	return redirect(w, s.withSignUp(d, "signup/passkey", sealed))
+	return redirect(w, s.withSignUp(d, "signup/passkey", sealed, invitation))
 }
 
 // beginPasskeySignUp serves POST /signup/passkey/begin. It writes nothing.
 func (s *Server) beginPasskeySignUp(w http.ResponseWriter, r *http.Request) error {
-	if _, err := s.passkeyRegistration(); err != nil {
-		return err
-	}
 	v, err := s.visitor(r)
 	if err != nil {
+		return err
+	}
+	if _, err := s.passkeyRegistration(s.invitationOf(r, v) != ""); err != nil {
 		return err
 	}
 	signer, ok := s.openSignUp(r.URL.Query().Get("signup"), v)
@@ -184,7 +233,7 @@ func (s *Server) passkeySignUp(w http.ResponseWriter, r *http.Request) error {
 	}
 	sealed := r.URL.Query().Get("signup")
 	again := func(message string) error {
-		return s.redirectNoting(w, s.withSignUp(d, "signup/passkey", sealed), beside(message, nil))
+		return s.redirectNoting(w, s.withSignUp(d, "signup/passkey", sealed, s.invitationOf(r, v)), beside(message, nil))
 	}
 	signer, ok := s.openSignUp(sealed, v)
 	if !ok {
@@ -193,25 +242,41 @@ func (s *Server) passkeySignUp(w http.ResponseWriter, r *http.Request) error {
 	if err := s.limits.passkey(r.Context(), clientAddress(r)); err != nil {
 		return err
 	}
-	c, err := s.passkeys.FinishSignUp(r.Context(), fields["ceremony"], visitBond(v), []byte(fields["answer"]), s.newPasskeyName(r, credential.Credential{}))
+	var fill func(*credential.Credential) error
+	taken := false
+	if signer.Invitation != "" {
+		fill = func(c *credential.Credential) error {
+			err := s.desk.Accept(r.Context(), signer.Invitation, c)
+			taken = errors.Is(err, credential.ErrTaken)
+			return err
+		}
+	}
+	c, err := s.passkeys.FinishSignUp(r.Context(), fields["ceremony"], visitBond(v), []byte(fields["answer"]), s.newPasskeyName(r, credential.Credential{}), fill)
+	if taken {
+		return s.redirectNoting(w, s.localPath(d), note("info", "email_taken", nil))
+	}
 	if message, ok := passkeyProblem(err); ok {
 		s.Log.InfoContext(r.Context(), "sign-up refused", "request_id", requestID(w), "provider", p.ID, "err", err)
 		return again(message)
 	}
 	if err != nil {
-		return err
+		return s.deskError(err, s.path("login"))
 	}
-	profile, err := s.desk.Profile(r.Context(), c, signer.Name)
+	shown, err := s.desk.Shown(r.Context(), c, signer.Name, passkeyMethods(credential.Assertion{Verified: true, Synced: c.Passkeys[0].Synced()})...)
 	if err != nil {
 		return err
 	}
 	// From here on it is a sign-in: what fails now, the next one makes up for.
-	began, _, err := s.enter(w, r, v, d, proof{profile, passkeyMethods(credential.Assertion{Verified: true, Synced: c.Passkeys[0].Synced()})})
+	began, _, err := s.enter(w, r, v, d, proof{shown.Profile, shown.Methods})
 	if err != nil {
 		return err
 	}
 	if d.redirect == "" {
-		return s.redirectNoting(w, s.path("security/passkeys"), note("success", "passkey_welcome", map[string]any{"Name": signer.Name}))
+		welcome := "passkey_welcome"
+		if signer.Invitation != "" {
+			welcome = "passkey_welcome_invited"
+		}
+		return s.redirectNoting(w, s.path("security/passkeys"), note("success", welcome, map[string]any{"Name": signer.Name}))
 	}
 	return s.arriveIn(w, d, began, flash{})
 }

@@ -263,14 +263,14 @@ func (s *Server) takeLogin(w http.ResponseWriter, r *http.Request, p *providers.
 	if err := s.backoff.Passed(ctx, name, network); err != nil {
 		return err
 	}
-	profile, err := s.desk.Profile(ctx, c, "")
+	shown, err := s.desk.Shown(ctx, c, "", methodsOf[credential.FactorSMS]...)
 	if err != nil {
 		return err
 	}
 	if v, err = s.visitor(r); err != nil {
 		return err
 	}
-	err = s.admit(w, r, v, d, proof{profile, methodsOf[credential.FactorSMS]})
+	err = s.admit(w, r, v, d, proof{shown.Profile, shown.Methods})
 	if errors.Is(err, identity.ErrDisabled) {
 		return s.redirectNoting(w, d.addTo(s.path("login/"+p.ID)), beside("account_disabled", nil))
 	}

@@ -39,8 +39,20 @@ func (s *Server) signUpPage(w http.ResponseWriter, r *http.Request) error {
 			return s.deskError(err, s.path("login"))
 		}
 		f.email, f.name, f.invited = email, name, true
+		if p, ok := s.Providers.Local(); ok && !p.Account.Password && s.passkeysAt(p) {
+			return s.invitedPasskey(w, r, f.invitation)
+		}
 	}
 	return s.showSignUp(w, r, http.StatusOK, f)
+}
+
+// invitedPasskey leads who was invited on to a passkey, where there are no passwords.
+func (s *Server) invitedPasskey(w http.ResponseWriter, r *http.Request, invitation string) error {
+	d, err := s.destinationOf(r)
+	if err != nil {
+		return err
+	}
+	return redirect(w, s.passkeySignUpPath(d, "invitation", invitation))
 }
 
 func (s *Server) showSignUp(w http.ResponseWriter, r *http.Request, status int, f signUpForm) error {
@@ -75,8 +87,12 @@ func (s *Server) showSignUp(w http.ResponseWriter, r *http.Request, status int, 
 	if !f.invited {
 		page.Domains = p.Account.Domains
 	}
-	if p.Account.Registration == providers.RegistrationOpen && len(p.Account.Domains) == 0 && s.passkeysAt(p) {
-		page.Passkey = d.addTo(s.path("signup/passkey"))
+	switch {
+	case !s.passkeysAt(p):
+	case f.invited:
+		page.Passkey = s.passkeySignUpPath(d, "invitation", f.invitation)
+	case p.Account.Registration == providers.RegistrationOpen && len(p.Account.Domains) == 0:
+		page.Passkey = s.passkeySignUpPath(d, "", "")
 	}
 	if !page.Closed && !page.Invited {
 		if page.Challenge, err = s.challengeFor(r, "signup", f.fields, f.wrong); err != nil {

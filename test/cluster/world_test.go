@@ -370,7 +370,7 @@ func (p *person) listen(t testing.TB, base string) *listener {
 	go func() {
 		defer close(l.done)
 		// As clients do, not at once, nor all at the same time.
-		const first, longest = 20 * time.Millisecond, 2 * time.Second
+		const first, longest = 500 * time.Millisecond, 5 * time.Second
 		wait := first
 		for {
 			if l.hear(ctx, p, base) {
