@@ -25,6 +25,7 @@ import (
 	"login-server/backoff"
 	"login-server/clock"
 	"login-server/credential"
+	"login-server/hashing"
 	"login-server/identity"
 	"login-server/notify"
 	"login-server/providers"
@@ -132,6 +133,8 @@ type Options struct {
 	Templates *templates.Set
 	// Audit is told of roles that invitations give.
 	Audit *audit.Book
+	// Hasher makes the hashes; nil: in this process.
+	Hasher *hashing.Hasher
 	// BaseURL and Title are those of the installation. Links in mails begin with BaseURL.
 	BaseURL, Title string
 	Clock          clock.Clock
@@ -145,7 +148,12 @@ type Desk struct {
 }
 
 // New returns the desk of an installation.
-func New(o Options) *Desk { return &Desk{o: o} }
+func New(o Options) *Desk {
+	if o.Hasher == nil {
+		o.Hasher = hashing.New(nil, o.Log)
+	}
+	return &Desk{o: o, hashes: hasher{make: o.Hasher}}
+}
 
 // local is the provider and what it allows, or ErrOff.
 func (d *Desk) local() (*providers.Provider, *providers.Account, error) {

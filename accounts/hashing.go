@@ -14,6 +14,7 @@ import (
 
 	"github.com/alexedwards/argon2id"
 
+	"login-server/hashing"
 	"login-server/providers"
 )
 
@@ -32,6 +33,8 @@ const (
 // others in the order in which they have come, and no more than can be served in a few
 // seconds. So memory is bounded, and other requests find a processor.
 type hasher struct {
+	make *hashing.Hasher
+
 	mu              sync.Mutex
 	places, running int
 	queue           []*turn
@@ -144,7 +147,7 @@ func (h *hasher) hash(ctx context.Context, cost providers.Hashing, password stri
 	}
 	defer leave()
 	h.made.Add(1)
-	text, err := argon2id.CreateHash(password, params(cost))
+	text, err := h.make.Hash(params(cost), password)
 	if err != nil {
 		return "", fmt.Errorf("hash password: %w", err)
 	}
@@ -164,15 +167,15 @@ func (h *hasher) verify(ctx context.Context, cost providers.Hashing, hash, passw
 	if !known {
 		hash = dummy(cost)
 	}
-	ok, err := providers.VerifyPassword(hash, password)
+	ok, err := h.make.Compare(hash, password)
 	if err != nil {
 		return false, fmt.Errorf("verify password: %w", err)
 	}
 	return ok && known, nil
 }
 
-func params(cost providers.Hashing) *argon2id.Params {
-	return &argon2id.Params{
+func params(cost providers.Hashing) argon2id.Params {
+	return argon2id.Params{
 		Memory: cost.MemoryKiB, Iterations: cost.Iterations, Parallelism: cost.Parallelism, SaltLength: saltSize, KeyLength: keySize,
 	}
 }

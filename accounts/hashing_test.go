@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"login-server/providers"
 )
 
 // crowd asks a hasher for hashes that take a time which the test decides, in a bubble in
@@ -118,8 +120,16 @@ func TestHashesRefusedAtOnce(t *testing.T) {
 		if want := asked - 7; refused != want {
 			t.Errorf("%d of %d were refused at once, want %d", refused, asked, want)
 		}
+		// Whoever asks before anything else hears the same.
+		counted := c.hasher.refused.Load()
+		if err := c.hasher.knock(providers.Hashing{AtOnce: 1}); !errors.Is(err, ErrBusy) || c.hasher.refused.Load() != counted+1 {
+			t.Errorf("knocking: %v", err)
+		}
 		if s = c.after(time.Minute); len(s.begun) != 1+asked-refused {
 			t.Errorf("%d were served and %d refused, of %d", len(s.begun), refused, 1+asked)
+		}
+		if err := c.hasher.knock(providers.Hashing{AtOnce: 1}); err != nil {
+			t.Errorf("knocking when nobody waits: %v", err)
 		}
 		c.ask(t.Context(), 99)
 		if s = c.after(time.Minute); s.ended[99] != nil || !slices.Contains(s.begun, 99) {

@@ -6,11 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"login-server/hashing"
 	"login-server/providers"
 )
 
 func TestHashesAndTheirCost(t *testing.T) {
-	var h hasher
+	h := hasher{make: hashing.New(nil, nil)}
 	cost := providers.Hashing{MemoryKiB: 8192, Iterations: 1, Parallelism: 1}
 	hash, err := h.hash(t.Context(), cost, "kettle moss harbour 9")
 	if err != nil {

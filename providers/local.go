@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"login-server/config"
+	"login-server/hashing"
 	"login-server/identity"
 )
 
@@ -152,7 +153,7 @@ func (l *local) Check(ctx context.Context, username, password string) (identity.
 	if err := l.hashing.acquire(ctx); err != nil {
 		return identity.Profile{}, err
 	}
-	ok, err := VerifyPassword(l.users[i].Password, password)
+	ok, err := hashing.Compare(l.users[i].Password, password)
 	l.hashing.release()
 	switch {
 	case err != nil:
@@ -173,18 +174,4 @@ func (l *local) hashFor(username string) (i int, known bool) {
 		return i, true
 	}
 	return other, false
-}
-
-// VerifyPassword compares a password with a hash. bcrypt looks at the first 72 bytes of a password and at no more;
-// the older program let such passwords in, and so do we, because their owners cannot
-// know. Argon2id looks at all of it.
-func VerifyPassword(hash, password string) (bool, error) {
-	if strings.HasPrefix(hash, "$argon2id$") {
-		return argon2id.ComparePasswordAndHash(password, hash)
-	}
-	err := bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)[:min(len(password), 72)])
-	if err == bcrypt.ErrMismatchedHashAndPassword {
-		return false, nil
-	}
-	return err == nil, err
 }

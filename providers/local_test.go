@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"login-server/config"
+	"login-server/hashing"
 	"login-server/identity"
 )
 
@@ -109,7 +110,7 @@ func TestHashPassword(t *testing.T) {
 		t.Fatalf("%v, %s", err, badHash(hash))
 	}
 	for password, want := range map[string]bool{"secret": true, "Secret": false} {
-		if ok, err := VerifyPassword(hash, password); ok != want || err != nil {
+		if ok, err := hashing.Compare(hash, password); ok != want || err != nil {
 			t.Errorf("%q: %v, %v", password, ok, err)
 		}
 	}
@@ -135,6 +136,6 @@ func BenchmarkLocal(b *testing.B) {
 
 func BenchmarkHash(b *testing.B) {
 	for b.Loop() {
-		_, _ = VerifyPassword(hash2b, "secret")
+		_, _ = hashing.Compare(hash2b, "secret")
 	}
 }

@@ -34,6 +34,7 @@ import (
 	"login-server/credential"
 	"login-server/events"
 	"login-server/geo"
+	"login-server/hashing"
 	"login-server/identity"
 	"login-server/notify"
 	"login-server/oidc"
@@ -76,7 +77,9 @@ type Deps struct {
 	// Logouts are told of ends of sessions by Sessions; nil: clients hear of them later.
 	Logouts *oidc.Logouts
 	// Notify queues what is sent to people by mail and SMS.
-	Notify    *notify.Queue
+	Notify *notify.Queue
+	// Hasher makes hashes of passwords; nil: in this process.
+	Hasher    *hashing.Hasher
 	Templates *templates.Set
 	Static    *static.Files
 	Clock     clock.Clock
@@ -141,7 +144,7 @@ func New(d Deps) (*Server, error) {
 	s.backoff = backoff.New(backoff.Options{Store: d.Store, Clock: d.Clock, Key: token.DeriveKey(d.Config.SessionSecrets[0], "backoff")})
 	s.desk = accounts.New(accounts.Options{
 		Credentials: d.Credentials, Users: d.Users, Sessions: d.Sessions, Local: d.Providers.Local, Backoff: s.backoff,
-		Notify: d.Notify, Templates: d.Templates, Audit: d.Audit, BaseURL: d.Config.BaseURL.String(), Title: d.Config.Title, Clock: d.Clock, Log: d.Log,
+		Notify: d.Notify, Templates: d.Templates, Audit: d.Audit, BaseURL: d.Config.BaseURL.String(), Title: d.Config.Title, Hasher: d.Hasher, Clock: d.Clock, Log: d.Log,
 	})
 	if s.passkeys, err = s.newPasskeys(); err != nil {
 		return nil, err

@@ -46,6 +46,7 @@ type cli struct {
 	Audit    auditCmd    `cmd:"" help:"What administrators have changed: list, verify."`
 	Backup   backupCmd   `cmd:"" help:"Copy the database to a file, also while the server runs."`
 	Copy     copyCmd     `cmd:"" help:"Move an installation from the embedded store to MongoDB."`
+	Hash     hashCmd     `cmd:"" hidden:"" name:"hash-passwords" help:"Hash passwords for a server that has started this process."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 
@@ -71,8 +72,10 @@ type app struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
-	lines  *bufio.Reader  // of stdin, once something is asked
-	keys   *term.Terminal // the same, once a password is asked for at a terminal
+	// self is the file of the program, for processes beside it; empty: there are none.
+	self  string
+	lines *bufio.Reader  // of stdin, once something is asked
+	keys  *term.Terminal // the same, once a password is asked for at a terminal
 }
 
 func main() {
@@ -85,7 +88,11 @@ func main() {
 		<-signals
 		os.Exit(interrupted)
 	}()
-	os.Exit(run(ctx, os.Args[1:], &app{env: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}))
+	self, err := os.Executable()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "login-server: passwords are hashed in the process of the server:", err)
+	}
+	os.Exit(run(ctx, os.Args[1:], &app{env: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, self: self}))
 }
 
 // interrupted is the exit status of a program that was not let finish.

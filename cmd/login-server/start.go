@@ -18,6 +18,7 @@ import (
 	"login-server/cluster"
 	"login-server/config"
 	"login-server/geo"
+	"login-server/hashing"
 	"login-server/oidc"
 	"login-server/providers"
 	"login-server/static"
@@ -45,6 +46,7 @@ type server struct {
 	files             *static.Files
 	pages             *templates.Set
 	web               *web.Server
+	hashes            *hashing.Hasher
 	inUse             stamps        // the files as they were when they were read
 	keysMoved         chan struct{} // has one when keys in the store may be others
 	// made lists what was created because it was missing, for the operator.
@@ -231,7 +233,9 @@ func (s *server) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.hashes = s.hasher()
 	s.web, err = web.New(web.Deps{
+		Hasher: s.hashes,
 		Config: cfg, Store: s.guard, Users: s.users, Sessions: s.sessions, Credentials: s.credentials, Tokens: s.tokens, Tickets: tickets,
 		Providers: s.providers, Bus: s.bus, Heard: s.otherNodes(), Nodes: s.living(), Redis: s.redis, RedisName: installation(cfg), Logouts: s.logouts, Places: s.places, Audit: s.audit, Notify: s.notify, Templates: s.pages, Static: s.files, Clock: s.clock, Log: s.log, Version: version, Dev: s.dev,
 	})
@@ -280,6 +284,9 @@ func (s *server) close() {
 		if l != nil {
 			_ = l.Close() // closed already, if it has served
 		}
+	}
+	if s.hashes != nil {
+		s.hashes.Close()
 	}
 	if s.node != nil {
 		wait, cancel := context.WithTimeout(context.Background(), farewell)

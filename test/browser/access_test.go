@@ -12,6 +12,7 @@ import (
 
 	"login-server/internal/testbrowser"
 	"login-server/internal/testenv"
+	"login-server/internal/teststore"
 )
 
 // axe is axe-core, which `npm ci` in test/client installs.
@@ -109,6 +110,9 @@ func galleryPages(t testing.TB, s *server) []string {
 // overflows, the console is silent, and the keyboard reaches what matters.
 func TestGallery(t *testing.T) {
 	needAxe(t)
+	if teststore.Shared() {
+		t.Skip("all of it is made up: no store has a part in it")
+	}
 	t.Parallel()
 	s := start(t, options{dev: true})
 	names := galleryPages(t, s)

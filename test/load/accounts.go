@@ -30,7 +30,7 @@ const (
 	stormFor   = 20 * time.Second
 	stormTimes = 5
 	// calmFor is how long the same is measured without it.
-	calmFor = 10 * time.Second
+	calmFor = 20 * time.Second
 	// steadyRate is how often a second somebody who is signed in asks for each of steadyPaths.
 	steadyRate = 50
 	// settleFor is when after the storm memory is looked at again.

@@ -177,7 +177,32 @@ func (p *process) stop() {
 
 // resident is the resident memory of the process in bytes.
 func (p *process) resident() (int64, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.cmd.Process.Pid))
+	pid := p.cmd.Process.Pid
+	sum, err := residentOf(strconv.Itoa(pid))
+	if err != nil {
+		return 0, err
+	}
+	// Each thread lists those that it has started.
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		return 0, err
+	}
+	for _, thread := range threads {
+		list, err := os.ReadFile(thread)
+		if err != nil {
+			continue // it has ended
+		}
+		for _, child := range strings.Fields(string(list)) {
+			if n, err := residentOf(child); err == nil {
+				sum += n
+			}
+		}
+	}
+	return sum, nil
+}
+
+func residentOf(pid string) (int64, error) {
+	data, err := os.ReadFile("/proc/" + pid + "/statm")
 	if err != nil {
 		return 0, err
 	}

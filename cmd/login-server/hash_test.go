@@ -1,0 +1,87 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A crowd that signs in has its passwords hashed by a process beside the server, which has
+// nothing of the server's, and ends with it.
+func TestPasswordsAreHashedBeside(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("/proc/self/task"); err != nil {
+		t.Skip("only Linux tells at /proc which processes a process has started")
+	}
+	dir := site(t)
+	err := os.WriteFile(filepath.Join(dir, "providers.json"), []byte(`[{"id": "account", "strategy": "account", "name": "Account",
+		"options": {"hashing": {"memoryKiB": 8192, "iterations": 8}}}]`), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := serve(t, dir, "SESSION_SECRET=0123456789abcdef0123456789abcdef", "RATE_LIMIT_MAX=1000")
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			b := p.browser()
+			status, _ := b.send(http.MethodPost, "login/account", url.Values{"username": {fmt.Sprintf("person%d@example.org", i)}, "password": {"not known here"}})
+			if status != http.StatusFound {
+				t.Errorf("status %d", status)
+			}
+		})
+	}
+	all.Wait()
+	beside := children(t, p.Process.Pid)
+	if len(beside) == 0 {
+		t.Fatal("no process beside the server")
+	}
+	for _, pid := range beside {
+		line, err := os.ReadFile(filepath.Join("/proc", pid, "cmdline"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if words := strings.Split(strings.Trim(string(line), "\x00"), "\x00"); len(words) != 2 || words[1] != "hash-passwords" {
+			t.Errorf("it was started as %q", words)
+		}
+		if env, err := os.ReadFile(filepath.Join("/proc", pid, "environ")); err != nil || len(env) > 0 {
+			t.Errorf("its environment is %q, %v", env, err)
+		}
+	}
+	p.signal(syscall.SIGKILL) // not even then is it left
+	_ = p.Wait()
+	for _, pid := range beside {
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			if _, err := os.Stat(filepath.Join("/proc", pid, "exe")); err != nil {
+				break
+			}
+			if state, err := os.ReadFile(filepath.Join("/proc", pid, "stat")); err != nil || strings.Contains(string(state), ") Z ") {
+				break // nobody has asked how it has ended
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("process %s is left", pid)
+			}
+		}
+	}
+}
+
+// children are the processes that one has started.
+func children(t *testing.T, pid int) (pids []string) {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, thread := range threads {
+		if list, err := os.ReadFile(thread); err == nil { // otherwise it has ended
+			pids = append(pids, strings.Fields(string(list))...)
+		}
+	}
+	return pids
+}

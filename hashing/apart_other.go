@@ -1,0 +1,9 @@
+//go:build !unix
+
+package hashing
+
+import "syscall"
+
+func apart() *syscall.SysProcAttr { return nil }
+
+func yield() {}
