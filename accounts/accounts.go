@@ -1,6 +1,6 @@
 // Package accounts is the life of accounts that live here: signing up, signing in with a
-// password, the ways back, addresses, invitations. Pages and the JSON API of package web
-// both call it, so that there is one set of rules.
+// password, the ways back, addresses, invitations, and who is told of what. Pages and the
+// JSON API of package web both call it, so that there is one set of rules.
 //
 // It puts together what other rooms keep: credentials and what waits for a mail (package
 // credential), accounts (identity), failures (backoff), mails (notify, templates). What
@@ -44,9 +44,10 @@ const (
 )
 
 // mostMails is how many mails of a kind go to one address in the time in which what is in
-// them is good, and as many go there again. What is asked for beyond that looks the same and gets no mail: nobody's inbox is
-// filled. Since that time begins with the first of them, whoever asks for somebody else's way
-// back leaves them with links that are good, or with room for another.
+// them is good, and as many go there again. What is asked for beyond that looks the same and
+// gets no mail: nobody's inbox is filled. Since that time begins with the first of them,
+// whoever asks for somebody else's way back leaves them with links that are good, or with
+// room for another.
 const mostMails = 3
 
 // Errors, possibly wrapped. Those of package credential that callers meet as well: ErrNotFound
@@ -66,6 +67,8 @@ var (
 	ErrBrowser = errors.New("begun in another browser")
 	// ErrOther: it is another account's.
 	ErrOther = errors.New("of another account")
+	// ErrAddressTaken: the address of an invitation has an account by now.
+	ErrAddressTaken = errors.New("the address has an account")
 	// ErrNoMail: the operator has set no way for mails, which this cannot do without.
 	ErrNoMail = notify.ErrNoSender
 )
@@ -104,7 +107,7 @@ const (
 type InvalidError struct {
 	Field string
 	// Reason is stable, a word for programs, and names the message: email_invalid, email_domain,
-	// email_own, email_many, password_missing, password_short, password_long, password_characters,
+	// email_own, email_many, email_unknown, email_primary, email_first, password_missing, password_short, password_long, password_characters,
 	// password_common, password_personal, password_same, name_too_long, name_control, current_wrong.
 	Reason string
 }
@@ -152,7 +155,7 @@ func New(o Options) *Desk {
 	if o.Hasher == nil {
 		o.Hasher = hashing.New(nil, o.Log)
 	}
-	return &Desk{o: o, hashes: hasher{make: o.Hasher}}
+	return &Desk{o: o, hashes: hasher{processes: o.Hasher}}
 }
 
 // local is the provider and what it allows, or ErrOff.
@@ -209,8 +212,8 @@ func (d *Desk) holder(ctx context.Context, provider, address string) (credential
 // Credential is the provider whose accounts live here, and the credential that an account has
 // there; no provider if there is none, and false if the account has no credential.
 func (d *Desk) Credential(ctx context.Context, a identity.Account) (*providers.Provider, credential.Credential, bool, error) {
-	p, ok := d.o.Local()
-	if !ok {
+	p, _, err := d.local()
+	if err != nil {
 		return nil, credential.Credential{}, false, nil
 	}
 	own, ok := a.Identities[p.ID]

@@ -59,7 +59,7 @@ func (d *Desk) AddEmail(ctx context.Context, who Person, typed string) (credenti
 }
 
 // ResendEmail sends the mail of an address to add again. ErrNotFound, ErrOther, ErrResent,
-// *credential.TooSoonError.
+// *credential.TooSoonError, ErrNoMail, ErrOff.
 func (d *Desk) ResendEmail(ctx context.Context, who Person, id string) (credential.Pending, error) {
 	if _, err := d.AddingEmail(ctx, who, id); err != nil {
 		return credential.Pending{}, err
@@ -245,10 +245,10 @@ func (d *Desk) RemoveEmail(ctx context.Context, who Person, address string, othe
 }
 
 // UndoEmail takes back that another address was made the primary one, with the link that
-// the former one has got: addresses are what they were, without those that had come in the last UndoLife; the password and what has come since that opens the account
-// (passkeys, an app for codes, a phone) is gone, all sessions end. Whoever did it
-// has lost the account, and its owner, who has just proved to read that mail, is given the key of a
-// reset. ErrNotFound, ErrTaken if the address is somebody else's by now.
+// the former one has got: addresses are what they were, without those that had come in the
+// last UndoLife; the password, and what has come since that opens the account (passkeys, an
+// app for codes, a phone), is gone; all sessions end. Whoever did it has lost the account,
+// and its owner, who has just proved to read that mail, is given the key of a reset. ErrNotFound, ErrTaken if the address is somebody else's by now.
 func (d *Desk) UndoEmail(ctx context.Context, key string) (resetKey string, err error) {
 	local, _, err := d.local()
 	if err != nil {
@@ -293,10 +293,7 @@ func (d *Desk) UndoEmail(ctx context.Context, key string) (resetKey string, err 
 			return "", err
 		}
 	}
-	i, err := d.o.Credentials.Begin(ctx, credential.Pending{
-		Kind: credential.PendingReset, Credential: c.ID, Account: owner.ID, Email: p.Email, Language: p.Language,
-	}, nil, ResetLife)
-	return i.Secret, err
+	return d.resetKey(ctx, p, owner)
 }
 
 // withdrawSince ends what has begun since an undo was offered. Undos of before stay good:

@@ -33,7 +33,7 @@ const (
 // others in the order in which they have come, and no more than can be served in a few
 // seconds. So memory is bounded, and other requests find a processor.
 type hasher struct {
-	make *hashing.Hasher
+	processes *hashing.Hasher
 
 	mu              sync.Mutex
 	places, running int
@@ -147,7 +147,7 @@ func (h *hasher) hash(ctx context.Context, cost providers.Hashing, password stri
 	}
 	defer leave()
 	h.made.Add(1)
-	text, err := h.make.Hash(params(cost), password)
+	text, err := h.processes.Hash(params(cost), password)
 	if err != nil {
 		return "", fmt.Errorf("hash password: %w", err)
 	}
@@ -167,7 +167,7 @@ func (h *hasher) verify(ctx context.Context, cost providers.Hashing, hash, passw
 	if !known {
 		hash = dummy(cost)
 	}
-	ok, err := h.make.Compare(hash, password)
+	ok, err := h.processes.Compare(hash, password)
 	if err != nil {
 		return false, fmt.Errorf("verify password: %w", err)
 	}

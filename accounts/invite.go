@@ -39,6 +39,9 @@ func (d *Desk) Invite(ctx context.Context, inv Invitation) (link string, err err
 	if err != nil {
 		return "", err
 	}
+	if !a.Password && !a.Passkeys {
+		return "", ErrOff // nobody could accept it
+	}
 	if a.Registration == providers.RegistrationClosed {
 		return "", ErrClosed
 	}
@@ -118,9 +121,9 @@ func (d *Desk) SignUpInvited(ctx context.Context, key string, s SignUp) (Proof, 
 	return d.register(ctx, p, waiting, inv.Role)
 }
 
-// Accept spends an invitation, and gives its address and role to c, which is to become the
-// credential of who was invited and has shown something else than a password. ErrNotFound, ErrTaken if
-// the address has an account by now, ErrOff, ErrClosed.
+// Accept spends an invitation, before anything is made, and gives its address and role to c,
+// which is to become the credential of who was invited and has shown something else than a
+// password. ErrNotFound, ErrAddressTaken, ErrOff, ErrClosed.
 func (d *Desk) Accept(ctx context.Context, key string, c *credential.Credential) error {
 	p, inv, err := d.invitation(ctx, key)
 	if err != nil {
@@ -135,7 +138,7 @@ func (d *Desk) Accept(ctx context.Context, key string, c *credential.Credential)
 		return err
 	}
 	if known.ID != "" {
-		return credential.ErrTaken
+		return ErrAddressTaken
 	}
 	if err := d.o.Credentials.End(ctx, p); err != nil {
 		return err

@@ -73,9 +73,9 @@ func (d *Desk) tell(ctx context.Context, l letter) {
 }
 
 // Tell writes to the owner of an account what has changed about how they sign in, in their
-// language, with a link to the page where they see it. Who has no address that is known to be
-// theirs gets no mail. The change has happened by then: that nobody could be told is logged, and does
-// not undo it.
+// language, with a link to the page where they see it. Who has no address that is known to
+// be theirs gets no mail. The change has happened by then: that nobody could be told is
+// logged, and does not undo it.
 func (d *Desk) Tell(ctx context.Context, a identity.Account, kind string, args map[string]any) {
 	to, err := d.Address(ctx, a)
 	if err != nil {
@@ -89,18 +89,19 @@ func (d *Desk) Tell(ctx context.Context, a identity.Account, kind string, args m
 // credential, else one that another provider has verified. Empty if there is none.
 func (d *Desk) Address(ctx context.Context, a identity.Account) (string, error) {
 	_, c, _, err := d.Credential(ctx, a)
-	if err != nil {
-		return "", err
-	}
+	return addressOf(a, c), err
+}
+
+func addressOf(a identity.Account, c credential.Credential) string {
 	if to := c.Primary(); to != "" {
-		return to, nil
+		return to
 	}
 	known := a.Known()
 	if verified, _ := known["email_verified"].Value.(bool); !verified {
-		return "", nil
+		return ""
 	}
 	to, _ := known["email"].Value.(string)
-	return to, nil
+	return to
 }
 
 // post is a mail that somebody asks for: what is in it waits for an answer.
@@ -157,24 +158,26 @@ func (d *Desk) again(ctx context.Context, kind, id string, asking identity.Accou
 // deliver writes the mail of what waits. To whoever has an address already goes another
 // than to who wants it to be theirs, in the spelling that they have verified.
 func (d *Desk) deliver(ctx context.Context, p post) error {
+	if p.holder.ID != "" && (p.Kind == credential.PendingSignUp || p.Kind == credential.PendingEmail) {
+		return d.send(ctx, letter{
+			kind: "exists", to: spelling(p.holder, p.Email), language: p.Language, account: p.owner, page: "login", expires: p.Expires, decoy: p.Decoy,
+		})
+	}
 	l := letter{
-		to: p.Email, language: p.Language, code: p.Code, key: p.Secret, expires: p.Expires, decoy: p.Decoy,
+		to: p.Email, account: p.owner, language: p.Language, code: p.Code, key: p.Secret, expires: p.Expires, decoy: p.Decoy,
 		args: map[string]any{"Minutes": int(lives[p.Kind] / time.Minute)},
 	}
-	taken := p.holder.ID != "" && (p.Kind == credential.PendingSignUp || p.Kind == credential.PendingEmail)
 	if p.holder.ID != "" {
-		l.to, l.account = spelling(p.holder, p.Email), p.owner
+		l.to = spelling(p.holder, p.Email)
 	}
-	switch {
-	case taken:
-		l.kind, l.page, l.code, l.key, l.args = "exists", "login", "", "", nil
-	case p.Kind == credential.PendingSignUp:
+	switch p.Kind {
+	case credential.PendingSignUp:
 		l.kind, l.page = "verify", "signup/confirm"
-	case p.Kind == credential.PendingReset:
+	case credential.PendingReset:
 		l.kind, l.page = "reset", "reset/new"
-	case p.Kind == credential.PendingEmail:
+	case credential.PendingEmail:
 		l.kind, l.page, l.account = "email_change_new", "security/emails/confirm", p.asking
-	case p.Kind == credential.PendingUnlock: // whose page says nothing that a code could answer
+	case credential.PendingUnlock: // whose page asks for no code
 		l.kind, l.page, l.code = "unlock", "unlock/confirm", ""
 	}
 	return d.send(ctx, l)

@@ -26,13 +26,13 @@ type SignedIn struct {
 // TellSignIn writes to the owner of an account that somebody has signed in from a browser or a
 // country that is new, with a link for who it was not. browser is it in words, in language.
 func (d *Desk) TellSignIn(ctx context.Context, a identity.Account, s SignedIn, browser, language string) error {
-	to, err := d.Address(ctx, a)
-	if err != nil || to == "" {
-		return err
-	}
 	_, c, _, err := d.Credential(ctx, a)
 	if err != nil {
 		return err
+	}
+	to := addressOf(a, c)
+	if to == "" {
+		return nil
 	}
 	i, err := d.o.Credentials.Begin(ctx, credential.Pending{
 		Kind: credential.PendingNotMe, Credential: c.ID, Account: a.ID, Email: to, Language: language,
@@ -101,8 +101,5 @@ func (d *Desk) NotMe(ctx context.Context, key string) (resetKey string, err erro
 		_, err = d.o.Sessions.RemoveAll(ctx, "", ids...)
 		return "", err
 	}
-	i, err := d.o.Credentials.Begin(ctx, credential.Pending{
-		Kind: credential.PendingReset, Credential: c.ID, Account: account.ID, Email: p.Email, Language: p.Language,
-	}, nil, ResetLife)
-	return i.Secret, err
+	return d.resetKey(ctx, p, account)
 }

@@ -11,7 +11,7 @@ import (
 )
 
 func TestHashesAndTheirCost(t *testing.T) {
-	h := hasher{make: hashing.New(nil, nil)}
+	h := hasher{processes: hashing.New(nil, nil)}
 	cost := providers.Hashing{MemoryKiB: 8192, Iterations: 1, Parallelism: 1}
 	hash, err := h.hash(t.Context(), cost, "kettle moss harbour 9")
 	if err != nil {

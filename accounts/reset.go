@@ -20,32 +20,40 @@ type Ask struct {
 // For an address that is not known everything is the same but that nobody gets a mail.
 // *InvalidError, ErrOff, ErrNoMail.
 func (d *Desk) AskReset(ctx context.Context, ask Ask) (credential.Issued, error) {
-	mail, err := d.wayBack(ctx, ask.Email)
+	mail, address, err := d.wayBack(ctx, ask.Email)
 	if err != nil {
 		return credential.Issued{}, err
 	}
 	mail, err = d.begin(ctx, mail, credential.Pending{
 		// As it was typed: the page for the code shows it.
-		Kind: credential.PendingReset, Credential: mail.holder.ID, Account: mail.owner.ID, Email: mail.Email,
+		Kind: credential.PendingReset, Credential: mail.holder.ID, Account: mail.owner.ID, Email: address,
 		Language: ask.Language, Continue: ask.Continue, Decoy: mail.holder.ID == "",
 	}, nil)
 	return mail.Issued, err
 }
 
 // wayBack is a mail to whoever has an address, or to nobody.
-func (d *Desk) wayBack(ctx context.Context, email string) (mail post, err error) {
+func (d *Desk) wayBack(ctx context.Context, email string) (mail post, address string, err error) {
 	if _, _, err := d.withPassword(); err != nil {
-		return mail, err
+		return mail, "", err
 	}
 	p, err := d.mailing()
 	if err != nil {
-		return mail, err
+		return mail, "", err
 	}
-	if mail.Email, err = ParseAddress(email); err != nil {
-		return mail, err
+	if address, err = ParseAddress(email); err != nil {
+		return mail, "", err
 	}
-	mail.holder, mail.owner, err = d.holder(ctx, p.ID, mail.Email)
-	return mail, err
+	mail.holder, mail.owner, err = d.holder(ctx, p.ID, address)
+	return mail, address, err
+}
+
+// resetKey is the key of a reset for who has followed another link to the same address.
+func (d *Desk) resetKey(ctx context.Context, shown credential.Pending, owner identity.Account) (string, error) {
+	i, err := d.o.Credentials.Begin(ctx, credential.Pending{
+		Kind: credential.PendingReset, Credential: shown.Credential, Account: owner.ID, Email: shown.Email, Language: shown.Language,
+	}, nil, ResetLife)
+	return i.Secret, err
 }
 
 // ResetByCode makes of a code the key of a link, which is what a new password is chosen
@@ -113,8 +121,8 @@ func (d *Desk) setPassword(c *credential.Credential, hash string) {
 	c.Changed = now
 }
 
-// passwordChanged does what follows another password: other resets are void, sessions end but for the one
-// to keep, the owner is told.
+// passwordChanged does what follows another password: other resets are void, sessions end
+// but for the one to keep, the owner is told.
 func (d *Desk) passwordChanged(ctx context.Context, c credential.Credential, owner identity.Account, keep, language string) error {
 	if err := d.o.Credentials.Withdraw(ctx, credential.PendingReset, c.ID); err != nil {
 		return err
@@ -243,12 +251,12 @@ type unlocking struct {
 // AskUnlock sends a mail with which the owner of an address need not wait any more in the
 // network that it was asked from. Errors and silence are those of AskReset.
 func (d *Desk) AskUnlock(ctx context.Context, ask Ask, network string) error {
-	mail, err := d.wayBack(ctx, ask.Email)
+	mail, address, err := d.wayBack(ctx, ask.Email)
 	if err != nil {
 		return err
 	}
 	_, err = d.begin(ctx, mail, credential.Pending{
-		Kind: credential.PendingUnlock, Credential: mail.holder.ID, Account: mail.owner.ID, Email: spelling(mail.holder, mail.Email),
+		Kind: credential.PendingUnlock, Credential: mail.holder.ID, Account: mail.owner.ID, Email: spelling(mail.holder, address),
 		Language: ask.Language, Continue: ask.Continue, Decoy: mail.holder.ID == "",
 	}, unlocking{network})
 	return err

@@ -81,7 +81,8 @@ func (d *Desk) checkNewcomer(ctx context.Context, a *providers.Account, address 
 }
 
 // Resend sends the mail of a sign-up or a reset again, with another code and link, to who is in
-// the browser that it began in. ErrNotFound, ErrBrowser, ErrResent, *credential.TooSoonError.
+// the browser that it began in. ErrNotFound, ErrBrowser, ErrResent, *credential.TooSoonError,
+// ErrNoMail, ErrOff.
 func (d *Desk) Resend(ctx context.Context, kind, id, browser string) (credential.Pending, error) {
 	if waits, err := d.Waits(ctx, kind, id, browser); err != nil {
 		return waits, err

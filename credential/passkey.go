@@ -359,13 +359,16 @@ func (k *Passkeys) FinishAdd(ctx context.Context, sealed, bond string, answer []
 	return string(ceremony.Session.UserID), p, err
 }
 
-// FinishSignUp takes the answer to BeginSignUp and makes the credential, to which fill, if it is
-// not nil, adds what else is known of the person, or says with an error why there is to be none.
-// ErrTaken if the passkey is somebody's already, or what fill has added.
-func (k *Passkeys) FinishSignUp(ctx context.Context, sealed, bond string, answer []byte, name string, fill func(*Credential) error) (Credential, error) {
+// FinishSignUp takes the answer to the BeginSignUp of the same once and makes the credential, to
+// which fill, if it is not nil, adds what else is known of the person, or says with an error why
+// there is to be none. ErrTaken if the passkey is somebody's already, or what fill has added.
+func (k *Passkeys) FinishSignUp(ctx context.Context, sealed, once, bond string, answer []byte, name string, fill func(*Credential) error) (Credential, error) {
 	ceremony, err := k.resume(sealed, toSignUp, bond)
 	if err != nil {
 		return Credential{}, err
+	}
+	if ceremony.ID != digest(once) {
+		return Credential{}, ErrCeremony // begun by another sign-up, which may have cost something else
 	}
 	p, err := k.created(ctx, ceremony, answer, name)
 	if err != nil {
@@ -379,7 +382,8 @@ func (k *Passkeys) FinishSignUp(ctx context.Context, sealed, bond string, answer
 		}
 	}
 	return k.book.Create(ctx, func(c *Credential) {
-		c.ID, c.Passkeys, c.Emails, c.Role = made.ID, made.Passkeys, made.Emails, made.Role
+		made.Created, made.Changed = c.Created, c.Changed
+		*c = made
 	})
 }
 

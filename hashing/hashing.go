@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -29,17 +30,26 @@ const (
 	// crowd is how soon after another a question has to come for a process to be started: it takes
 	// longer to start than to hash, and nobody is kept waiting by a hash now and then.
 	crowd = time.Second
+	// answerWithin is how long a process may take for an answer. It takes some ten milliseconds,
+	// and more where others keep the processors busy; after that nobody waits for it any more.
+	answerWithin = 10 * time.Second
+	// restFor is how long none is started after one that has failed: where memory or places for
+	// processes are short, more of them do not help.
+	restFor = 10 * time.Second
 )
 
 // Hasher makes hashes. It is safe for concurrent use: each call has a process for itself,
 // so how many there are is for the caller to bound.
 type Hasher struct {
-	command []string
-	log     *slog.Logger
+	command  []string
+	log      *slog.Logger
+	patience time.Duration // answerWithin, but for tests
 
 	mu     sync.Mutex
 	idle   []*process
 	last   time.Time // when the last question came
+	failed time.Time // when the last process did, or could not be started; zero: they work
+	noted  bool      // that processes have said something about themselves
 	closed bool
 }
 
@@ -49,24 +59,24 @@ func New(command []string, log *slog.Logger) *Hasher {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Hasher{command: command, log: log}
+	return &Hasher{command: command, log: log, patience: answerWithin}
 }
 
 // Hash makes a hash of a password with argon2id.
 func (h *Hasher) Hash(p argon2id.Params, password string) (string, error) {
-	a, err := h.ask(question{Params: &p, Password: password})
+	a, err := h.ask(question{Params: &p, Password: []byte(password)})
 	return a.Hash, err
 }
 
 // Compare tells whether a password is that of a hash; see the function of this name.
 func (h *Hasher) Compare(hash, password string) (bool, error) {
-	a, err := h.ask(question{Hash: hash, Password: password})
+	a, err := h.ask(question{Hash: hash, Password: []byte(password)})
 	return a.Same, err
 }
 
-// Compare tells whether a password is that of a hash. bcrypt looks at the first 72 bytes of a password and at no more;
-// other programs let longer ones in, and so do we, because their owners cannot
-// know. Argon2id looks at all of it.
+// Compare tells whether a password is that of a hash. bcrypt looks at the first 72 bytes of
+// a password and at no more; other programs let longer ones in, and so do we, because their
+// owners cannot know. Argon2id looks at all of it.
 func Compare(hash, password string) (bool, error) {
 	if strings.HasPrefix(hash, "$argon2id$") {
 		return argon2id.ComparePasswordAndHash(password, hash)
@@ -83,7 +93,7 @@ func Compare(hash, password string) (bool, error) {
 type question struct {
 	Params   *argon2id.Params `json:"params,omitempty"`
 	Hash     string           `json:"hash,omitempty"`
-	Password string           `json:"password"`
+	Password []byte           `json:"password"` // whatever its bytes are
 }
 
 // answer is what it says.
@@ -91,6 +101,8 @@ type answer struct {
 	Hash  string `json:"hash,omitempty"`
 	Same  bool   `json:"same,omitempty"`
 	Error string `json:"error,omitempty"`
+	// Notice is what the process could not do for itself, in its first answer.
+	Notice string `json:"notice,omitempty"`
 }
 
 // answered does what is asked.
@@ -98,9 +110,9 @@ func (q question) answered() answer {
 	var a answer
 	var err error
 	if q.Params != nil {
-		a.Hash, err = argon2id.CreateHash(q.Password, q.Params)
+		a.Hash, err = argon2id.CreateHash(string(q.Password), q.Params)
 	} else {
-		a.Same, err = Compare(q.Hash, q.Password)
+		a.Same, err = Compare(q.Hash, string(q.Password))
 	}
 	if err != nil {
 		a.Error = err.Error()
@@ -112,9 +124,7 @@ func (q question) answered() answer {
 func (h *Hasher) ask(q question) (answer, error) {
 	a, err := h.askProcess(q)
 	if err != nil {
-		if !errors.Is(err, errNone) {
-			h.log.Warn("a password is hashed in the process of the server", "err", err)
-		}
+		h.note(err)
 		a = q.answered()
 	}
 	if a.Error != "" {
@@ -127,48 +137,67 @@ func (h *Hasher) ask(q question) (answer, error) {
 var errNone = errors.New("no process")
 
 func (h *Hasher) askProcess(q question) (answer, error) {
-	p, err := h.process()
+	p, wanted := h.resting()
+	if p == nil {
+		if !wanted {
+			return answer{}, errNone
+		}
+		var err error
+		if p, err = start(h.command); err != nil {
+			return answer{}, err
+		}
+	}
+	a, err := p.ask(q, h.patience)
 	if err != nil {
+		p.kill()
 		return answer{}, err
 	}
-	a, err := p.ask(q)
-	if err != nil {
-		p.end()
-		return answer{}, fmt.Errorf("process for hashes: %w", err)
-	}
-	h.rest(p)
+	h.rest(p, a.Notice)
 	return a, nil
 }
 
-// process takes one that has nothing to do, or starts one.
-func (h *Hasher) process() (*process, error) {
-	if len(h.command) == 0 {
-		return nil, errNone
+// note logs when processes begin to fail, and not each password that is hashed here then.
+func (h *Hasher) note(err error) {
+	if errors.Is(err, errNone) {
+		return
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.failed.IsZero() {
+		h.log.Warn("passwords are hashed in the process of the server", "err", err)
+	}
+	h.failed = time.Now()
+}
+
+// resting takes a process that has nothing to do; if there is none, wanted tells whether one is
+// worth starting.
+func (h *Hasher) resting() (p *process, wanted bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now, before := time.Now(), h.last
 	h.last = now
-	if h.closed {
-		return nil, errNone
-	}
 	for len(h.idle) > 0 {
 		p := h.idle[len(h.idle)-1]
 		h.idle = h.idle[:len(h.idle)-1]
 		if p.timer.Stop() && !p.gone() {
-			return p, nil
+			return p, true
 		}
 	}
-	if now.Sub(before) > crowd {
-		return nil, errNone
-	}
-	return start(h.command)
+	return nil, len(h.command) > 0 && !h.closed && now.Sub(before) < crowd && now.Sub(h.failed) > restFor
 }
 
 // rest keeps a process for the next question, for some time.
-func (h *Hasher) rest(p *process) {
+func (h *Hasher) rest(p *process, notice string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if !h.failed.IsZero() {
+		h.failed = time.Time{}
+		h.log.Info("passwords are hashed by processes beside the server again")
+	}
+	if notice != "" && !h.noted {
+		h.noted = true
+		h.log.Warn("processes that hash passwords go before others", "err", notice)
+	}
 	if h.closed {
 		p.end()
 		return
@@ -203,7 +232,8 @@ type process struct {
 
 func start(command []string) (*process, error) {
 	cmd := exec.Command(command[0], command[1:]...)
-	cmd.Env = []string{} // none: what it does not need to know it cannot tell
+	cmd.Args[0] = os.Args[0] // the name in lists of processes
+	cmd.Env = []string{}     // none: what it does not need to know it cannot tell
 	cmd.Dir = "/"
 	cmd.SysProcAttr = apart()
 	in, err := cmd.StdinPipe()
@@ -225,15 +255,29 @@ func start(command []string) (*process, error) {
 	return p, nil
 }
 
-func (p *process) ask(q question) (a answer, err error) {
+func (p *process) ask(q question, within time.Duration) (a answer, err error) {
+	late := time.AfterFunc(within, p.kill) // which ends the reading
+	defer late.Stop()
 	if err = p.write.Encode(q); err == nil {
 		err = p.read.Decode(&a)
+	}
+	if err == nil && a.Error == "" && q.Params != nil && a.Hash == "" {
+		err = errors.New("no hash") // never to be taken for one
+	}
+	if err != nil {
+		err = fmt.Errorf("process for hashes: %w", err)
 	}
 	return a, err
 }
 
 // end has the process end, which it does when there is nothing more to read.
 func (p *process) end() { _ = p.in.Close() }
+
+// kill is for one that does not answer.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.in.Close()
+}
 
 // gone tells whether it has ended.
 func (p *process) gone() bool {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,18 +16,24 @@ import (
 	"github.com/alexedwards/argon2id"
 )
 
-// helper as the last argument makes this program what a Hasher starts.
-const helper = "hash-passwords"
+// The last argument makes this program what a Hasher starts: one that works, one that ends at
+// the first question, and one that never answers.
+const works, ends, hangs = "works", "ends", "hangs"
 
 func TestMain(m *testing.M) {
-	if os.Args[len(os.Args)-1] == helper {
+	switch os.Args[len(os.Args)-1] {
+	case works:
 		if err := Work(os.Stdin, os.Stdout); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
-		return
+	case ends:
+		_, _ = os.Stdin.Read(make([]byte, 1))
+	case hangs:
+		select {}
+	default:
+		os.Exit(m.Run())
 	}
-	os.Exit(m.Run())
 }
 
 var cheap = argon2id.Params{Memory: 8192, Iterations: 1, Parallelism: 1, SaltLength: 16, KeyLength: 32}
@@ -34,12 +41,12 @@ var cheap = argon2id.Params{Memory: 8192, Iterations: 1, Parallelism: 1, SaltLen
 // newHasher returns one with processes, which has heard a question a moment ago.
 func newHasher(t *testing.T, command ...string) (*Hasher, *bytes.Buffer) {
 	t.Helper()
-	if command == nil {
+	if command == nil { // not empty, which is for none
 		self, err := os.Executable()
 		if err != nil {
 			t.Fatal(err)
 		}
-		command = []string{self, helper}
+		command = []string{self, works}
 	}
 	var log bytes.Buffer
 	h := New(command, slog.New(slog.NewTextHandler(&log, nil)))
@@ -48,8 +55,8 @@ func newHasher(t *testing.T, command ...string) (*Hasher, *bytes.Buffer) {
 	return h, &log
 }
 
-// resting are the processes that have nothing to do.
-func (h *Hasher) resting() []*process {
+// waiting are the processes that have nothing to do.
+func (h *Hasher) waiting() []*process {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return append([]*process(nil), h.idle...)
@@ -58,13 +65,15 @@ func (h *Hasher) resting() []*process {
 const password = "kettle moss harbour 9 – ä\u2028\n\"\\"
 
 func TestHash(t *testing.T) {
-	for name, h := range map[string]*Hasher{
-		"here":        New(nil, nil),
-		"a process":   func() *Hasher { h, _ := newHasher(t); return h }(),
-		"not started": func() *Hasher { h, _ := newHasher(t, filepath.Join(t.TempDir(), "missing")); return h }(),
-		"no hasher":   func() *Hasher { h, _ := newHasher(t, "/bin/echo", "not an answer"); return h }(),
+	for name, command := range map[string][]string{
+		"here":         {},
+		"a process":    nil,
+		"not started":  {filepath.Join(t.TempDir(), "missing")},
+		"another one":  {"/bin/echo", "not an answer"},
+		"one that has": {"/bin/echo", "{}"}, // nothing to say
 	} {
 		t.Run(name, func(t *testing.T) {
+			h, log := newHasher(t, command...)
 			hash, err := h.Hash(cheap, password)
 			if err != nil || !strings.HasPrefix(hash, "$argon2id$v=19$m=8192,t=1,p=1$") {
 				t.Fatalf("got %q, %v", hash, err)
@@ -80,6 +89,20 @@ func TestHash(t *testing.T) {
 			if again, err := h.Hash(cheap, password); err != nil || again == hash {
 				t.Errorf("twice the same hash, or %v", err)
 			}
+			if odd := "\xff\xfe"; true {
+				hash, err := h.Hash(cheap, odd)
+				if same, errCompare := Compare(hash, odd); err != nil || errCompare != nil || !same {
+					t.Errorf("bytes that are no text: %v, %v, %v", err, errCompare, same)
+				}
+			}
+			// One line when processes fail, and none as long as they do not.
+			fails := command != nil && len(command) > 0
+			if n := strings.Count(log.String(), "level=WARN"); fails && n != 1 || !fails && n != 0 {
+				t.Errorf("%d warnings:\n%s", n, log)
+			}
+			if beside := len(h.idle); (command == nil) != (beside == 1) {
+				t.Errorf("%d processes", beside)
+			}
 		})
 	}
 }
@@ -92,7 +115,7 @@ func TestProcessIsKept(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	rest := h.resting()
+	rest := h.waiting()
 	if len(rest) != 1 || log.Len() > 0 {
 		t.Fatalf("%d processes, %s", len(rest), log)
 	}
@@ -112,21 +135,21 @@ func TestProcessIsKept(t *testing.T) {
 		})
 	}
 	all.Wait()
-	rest = h.resting()
-	if len(rest) < 1 || len(rest) > 6 || rest[0].cmd.Process.Pid != first && len(rest) == 1 {
-		t.Errorf("%d processes", len(rest))
+	rest = h.waiting()
+	if len(rest) < 1 || len(rest) > 6 || !slices.ContainsFunc(rest, func(p *process) bool { return p.cmd.Process.Pid == first }) {
+		t.Errorf("%d processes, without the first", len(rest))
 	}
 	h.Close()
 	for _, p := range rest {
 		<-p.ended
 	}
-	if len(h.resting()) > 0 {
+	if len(h.waiting()) > 0 {
 		t.Error("processes are left")
 	}
 	if _, err := h.Hash(cheap, password); err != nil {
 		t.Errorf("after the end: %v", err)
 	}
-	if len(h.resting()) > 0 {
+	if len(h.waiting()) > 0 {
 		t.Error("a process was started after the end")
 	}
 }
@@ -138,13 +161,14 @@ func TestNoProcessForOne(t *testing.T) {
 	if _, err := h.Hash(cheap, password); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(h.resting()); n > 0 {
+	if n := len(h.waiting()); n > 0 {
 		t.Fatalf("%d processes", n)
 	}
+	h.last = time.Now()
 	if _, err := h.Hash(cheap, password); err != nil {
 		t.Fatal(err)
 	}
-	rest := h.resting()
+	rest := h.waiting()
 	if len(rest) != 1 {
 		t.Fatalf("%d processes", len(rest))
 	}
@@ -154,18 +178,50 @@ func TestNoProcessForOne(t *testing.T) {
 	if _, err := h.Hash(cheap, password); err != nil {
 		t.Fatal(err)
 	}
-	if now := h.resting(); len(now) != 1 || now[0] == rest[0] {
+	if now := h.waiting(); len(now) != 1 || now[0] == rest[0] {
 		t.Errorf("%d processes, the one that has ended among them", len(now))
 	}
 }
 
-// A process that is killed takes no answer with it.
+// A process that ends in the middle of a question takes no answer with it, nor does one that
+// does not answer; and for some time there are no others.
+func TestProcessFails(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{ends, hangs} {
+		t.Run(kind, func(t *testing.T) {
+			h, log := newHasher(t, self, kind)
+			if kind == hangs {
+				h.patience = 100 * time.Millisecond
+			}
+			if _, err := h.Hash(cheap, password); err != nil {
+				t.Fatal(err)
+			}
+			h.patience = answerWithin
+			if n := strings.Count(log.String(), "level=WARN"); n != 1 {
+				t.Errorf("%d warnings: %s", n, log)
+			}
+			h.command[1] = works
+			h.last = time.Now()
+			if _, err := h.Hash(cheap, password); err != nil || len(h.waiting()) > 0 {
+				t.Errorf("after a failure: %v, %d processes", err, len(h.waiting()))
+			}
+			h.failed, h.last = time.Now().Add(-restFor-time.Second), time.Now()
+			if _, err := h.Hash(cheap, password); err != nil || len(h.waiting()) != 1 || !strings.Contains(log.String(), "again") {
+				t.Errorf("when they work again: %v, %d processes, %s", err, len(h.waiting()), log)
+			}
+		})
+	}
+}
+
 func TestProcessIsKilled(t *testing.T) {
 	h, log := newHasher(t)
 	if _, err := h.Hash(cheap, password); err != nil {
 		t.Fatal(err)
 	}
-	killed := h.resting()[0]
+	killed := h.waiting()[0]
 	if err := killed.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +237,7 @@ func TestProcessIsKilled(t *testing.T) {
 	if strings.Contains(log.String(), "kettle") {
 		t.Errorf("the log tells the password: %s", log)
 	}
-	if now := h.resting(); len(now) != 1 || now[0] == killed {
+	if now := h.waiting(); len(now) != 1 || now[0] == killed {
 		t.Errorf("%d processes", len(now))
 	}
 }
@@ -196,7 +252,7 @@ func TestProcessIsApart(t *testing.T) {
 	if _, err := h.Hash(cheap, password); err != nil {
 		t.Fatal(err)
 	}
-	pid := h.resting()[0].cmd.Process.Pid
+	pid := h.waiting()[0].cmd.Process.Pid
 	if env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid)); err != nil || len(env) > 0 {
 		t.Errorf("environment %q, %v", env, err)
 	}

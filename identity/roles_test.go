@@ -13,7 +13,7 @@ import (
 	"login-server/identity"
 )
 
-// namedPerson signs somebody in at a provider for the first time.
+// named signs somebody in at a provider for the first time.
 func (h *house) named(provider, id, name string) identity.Account {
 	h.Helper()
 	a, _, err := h.SignIn(h.Context(), identity.Profile{Provider: provider, ID: id, Name: name})

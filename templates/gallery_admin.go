@@ -67,7 +67,7 @@ func adminExamples(layout Layout) []Example {
 	self.Self, self.Disabled, self.Name = true, true, "A tool that has registered itself"
 	queue := []AdminMessage{
 		{ID: "m1", Channel: "mail", Kind: "verify", To: "ada@example.org", Queued: day(21, 9), Next: day(21, 10), Attempts: 2, Problem: "451 4.7.1 greylisted, try again later", Remove: "admin/messages/remove?id=m1"},
-		{ID: "m2", Channel: "sms", Kind: "login_code", To: "+4915112345678", Failed: true, Late: true, Queued: day(20, 9), Next: day(20, 9), Attempts: 5, Problem: "21610: unsubscribed recipient", Remove: "admin/messages/remove?id=m2"},
+		{ID: "m2", Channel: "sms", Kind: "code", To: "+4915112345678", Failed: true, Late: true, Queued: day(20, 9), Next: day(20, 9), Attempts: 5, Problem: "21610: unsubscribed recipient", Remove: "admin/messages/remove?id=m2"},
 	}
 	providers := []AdminProvider{
 		{Provider: Provider{ID: "github", Name: "GitHub", Strategy: "github"}, People: 1204, Known: true, Up: true, At: day(21, 9), Since: day(2, 9)},

@@ -41,7 +41,6 @@ var MailKinds = map[string]MailKind{
 	// Proof of an address: to sign up, for another address, to sign in.
 	"verify":           {[]string{"Minutes"}, true, true},
 	"email_change_new": {[]string{"Minutes"}, true, true},
-	"login_code":       {[]string{"Minutes"}, true, false},
 	// Somebody has tried to sign up with an address that has an account already.
 	"exists":     {nil, false, true},
 	"invitation": {[]string{"Name", "Days"}, false, true},

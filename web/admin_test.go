@@ -446,6 +446,38 @@ func TestAdminOneStays(t *testing.T) {
 	}
 }
 
+// Nor does the only administrator go by what everybody may do with their own account.
+func TestAdminOneStaysByThemselves(t *testing.T) {
+	s := newServer(t)
+	admin := s.browser()
+	admin.login("beta", "ada")
+	only := admin.user().ID
+	_, err := s.users.Grant(t.Context(), only, identity.RoleAdmin)
+	must(t, err)
+	stays := func() {
+		t.Helper()
+		all, err := s.users.InRole(t.Context(), identity.RoleAdmin)
+		if err != nil || len(all) != 1 || all[0].ID != only {
+			t.Fatalf("administrators: %+v, %v", all, err)
+		}
+	}
+	admin.submit("delete").leadsTo("/delete")
+	admin.open("delete").want(200, "You are the only administrator.")
+	stays()
+	keeper := s.browser()
+	keeper.login("alpha", "ada")
+	keeper.submit("merge", "proof", keeper.prove("beta", "ada")).leadsTo("/account")
+	keeper.open("account").want(200, "The other account is the only administrator")
+	stays()
+	_, err = s.users.Grant(t.Context(), keeper.user().ID, identity.RoleAdmin)
+	must(t, err)
+	keeper.submit("merge", "proof", keeper.prove("beta", "ada")).leadsTo("/account")
+	keeper.open("account").want(200, "merged")
+	if u := keeper.user(); len(u.Identities) != 2 {
+		t.Errorf("got %+v", u)
+	}
+}
+
 // The session of an administrator that was ended on another node is out at once, whatever
 // memory says.
 func TestAdminAsksTheStore(t *testing.T) {

@@ -203,6 +203,9 @@ func (s *Server) primaryEmail(w http.ResponseWriter, r *http.Request, v visitor)
 	if err != nil {
 		return err
 	}
+	if err := s.limitMails(r, s.path(pageEmails)); err != nil {
+		return err
+	}
 	who, err := s.person(r, v)
 	if err != nil {
 		return err
@@ -215,6 +218,9 @@ func (s *Server) primaryEmail(w http.ResponseWriter, r *http.Request, v visitor)
 func (s *Server) removeEmail(w http.ResponseWriter, r *http.Request, v visitor) error {
 	fields, err := form(r)
 	if err != nil {
+		return err
+	}
+	if err := s.limitMails(r, s.path(pageEmails)); err != nil {
 		return err
 	}
 	who, err := s.person(r, v)

@@ -148,7 +148,7 @@ func (a factorAsk) way(r *http.Request) string {
 	return a.ways[0]
 }
 
-// url is the page for a way, and for the code that was sent if that is one by SMS.
+// factorURL is the page for a way, and for the code that was sent if that is one by SMS.
 func (s *Server) factorURL(a factorAsk, way, sent string) string {
 	query := a.d.values()
 	for name, value := range map[string]string{"step": a.step, "way": way, "sent": sent} {

@@ -144,7 +144,13 @@ func (s *Server) deleteAccount(w http.ResponseWriter, r *http.Request, v visitor
 		}})
 	}
 	ctx := r.Context()
-	if err := oidc.DeleteAccount(ctx, s.Store, s.Sessions, s.Users, v.account.ID, v.Handle); err != nil && !isNotFound(err) {
+	err = s.Users.StepDown(ctx, v.account.ID, identity.RoleAdmin, func() error {
+		return oidc.DeleteAccount(ctx, s.Store, s.Sessions, s.Users, v.account.ID, v.Handle)
+	})
+	if errors.Is(err, identity.ErrLastInRole) {
+		return s.redirectNoting(w, s.path("delete"), beside("delete_last_admin", nil))
+	}
+	if err != nil && !isNotFound(err) {
 		return err
 	}
 	// This browser's own session is signed out, so that its sockets stay.

@@ -3,6 +3,7 @@ package web_test
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"html"
 	"math/bits"
@@ -635,6 +636,20 @@ func TestInvitation(t *testing.T) {
 	s.browser().open(replaced).want(400)
 }
 
+// invitationQuery is the query of the link of an invitation.
+func invitationQuery(link string) string {
+	_, query, _ := strings.Cut(link, "?")
+	return "?" + query
+}
+
+// An invitation that nobody could accept is not written.
+func TestInvitationToNothing(t *testing.T) {
+	s := newServer(t, withAccounts(`{"registration": "invitation", "password": false, "passkeys": false, "phone": true, "phoneSignIn": true}`), env("SMS_PREFIXES", "+49"))
+	if _, err := s.running.Load().Desk().Invite(t.Context(), accounts.Invitation{Email: adaMail, Language: "en"}); !errors.Is(err, accounts.ErrOff) {
+		t.Errorf("got %v, want ErrOff", err)
+	}
+}
+
 // Who was invited needs no password: a passkey does, and the address and the role are theirs.
 func TestInvitationWithPasskey(t *testing.T) {
 	for name, settings := range map[string]string{
@@ -644,13 +659,12 @@ func TestInvitationWithPasskey(t *testing.T) {
 			s := newServer(t, withAccounts(settings))
 			link, err := s.running.Load().Desk().Invite(t.Context(), accounts.Invitation{Email: adaMail, Name: "Ada", Role: identity.RoleAdmin, Language: "en"})
 			must(t, err)
-			u, _ := url.Parse(link)
-			query := "?" + url.Values{"invitation": {u.Query().Get("invitation")}}.Encode()
+			query := invitationQuery(link)
 			b := s.browser()
-			if settings := b.open(link); strings.Contains(name, "beside") {
-				settings.want(200, "You were invited", "signup/passkey"+query)
+			if page := b.open(link); strings.Contains(name, "beside") {
+				page.want(200, "You were invited", "signup/passkey"+query)
 			} else {
-				settings.leadsTo("/signup/passkey" + query)
+				page.leadsTo("/signup/passkey" + query)
 			}
 			b.open("signup/passkey"+query).want(200, adaMail, `value="Ada"`).wantNot("challenge_id")
 			// Without an invitation, or with one that is made up, nobody gets there.
@@ -689,27 +703,39 @@ func TestInvitationToWhoHasAnAccount(t *testing.T) {
 	s := newServer(t, withAccounts(`{}`))
 	link, err := s.running.Load().Desk().Invite(t.Context(), accounts.Invitation{Email: adaMail, Role: identity.RoleAdmin, Language: "en"})
 	must(t, err)
-	u, _ := url.Parse(link)
-	query := "?" + url.Values{"invitation": {u.Query().Get("invitation")}}.Encode()
+	query := invitationQuery(link)
 	b := s.browser()
 	sealed := strings.TrimPrefix(b.submit("signup/passkey"+query, "name", "Eve").want(302).location(), "/signup/passkey")
-	s.browser().newLocal(adaMail, goodWords)
+	_, err = s.credentials.Create(t.Context(), func(c *credential.Credential) {
+		c.Emails = []credential.Email{{Address: adaMail, Primary: true, Verified: s.clock.Now()}}
+	})
+	must(t, err)
 	a := s.authenticator()
 	q, ceremony := b.question("signup/passkey/begin" + sealed)
 	b.submit("signup/passkey/finish"+sealed, "ceremony", ceremony, "answer", a.create(q)).leadsTo("/login/account")
 	b.get("currentUser").want(401)
-	if s.roles(adaMail, identity.RoleAdmin) {
-		t.Error("somebody who has signed up by themselves has the role of the invitation")
+	if c := s.credentialOf(adaMail); c.Role != "" || len(c.Passkeys) > 0 {
+		t.Errorf("somebody who has signed up by themselves has got what the invitation is for: %+v", c)
+	}
+	// A sign-up without an invitation has cost a challenge, one with it that: nobody ends the one
+	// with what was begun by the other.
+	next, err := s.running.Load().Desk().Invite(t.Context(), accounts.Invitation{Email: "bea@example.org", Language: "en"})
+	must(t, err)
+	invited := invitationQuery(next)
+	mallory := s.browser()
+	plain := mallory.named("Mallory")
+	sealed = strings.TrimPrefix(mallory.submit("signup/passkey"+invited, "name", "Mallory").want(302).location(), "/signup/passkey")
+	for begun, ended := range map[string]string{sealed: plain, plain: sealed} {
+		q, ceremony := mallory.question("signup/passkey/begin" + begun)
+		mallory.submit("signup/passkey/finish"+ended, "ceremony", ceremony, "answer", s.authenticator().create(q)).want(302)
+		mallory.get("currentUser").want(401)
 	}
 	// What is sealed has expired: the invitation has not.
 	late := s.browser()
-	next, err := s.running.Load().Desk().Invite(t.Context(), accounts.Invitation{Email: "bea@example.org", Language: "en"})
-	must(t, err)
-	u, _ = url.Parse(next)
-	query = "?" + url.Values{"invitation": {u.Query().Get("invitation")}}.Encode()
-	sealed = strings.TrimPrefix(late.submit("signup/passkey"+query, "name", "Bea").want(302).location(), "/signup/passkey")
+	sealed = strings.TrimPrefix(late.submit("signup/passkey"+invited, "name", "Bea").want(302).location(), "/signup/passkey")
 	s.clock.Advance(16 * time.Minute)
 	late.open("signup/passkey"+sealed).want(200, "took too long", "bea@example.org").wantNot("challenge_id")
+	late.fetch(s.cfg.Origin(), "POST", "signup/passkey/begin"+sealed, "").want(403, `"code":"confirm"`) // and the page is asked for anew
 }
 
 // A role that could not be given at once is not lost: nobody is in without it.

@@ -21,8 +21,8 @@ var (
 )
 
 // mountCode serves the page that asks for the code in a mail, which is shown in the browser
-// in which it began only, and that mail once more. confirm is what the code is good for; an error of
-// wrongCode is shown beside the field.
+// in which it began only, and that mail once more. confirm is what the code is good for; an
+// error of wrongCode is shown beside the field.
 func (s *Server) mountCode(r chi.Router, of codeOf, confirm func(http.ResponseWriter, *http.Request, destination, accounts.Answer) error) {
 	r.Get("/"+of.page+"/code", s.page(func(w http.ResponseWriter, r *http.Request) error {
 		return s.showCode(w, r, http.StatusOK, of, nil)

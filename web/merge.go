@@ -120,9 +120,15 @@ func (s *Server) merge(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return unlessAnswered(err)
 	}
-	account, err := s.Users.Merge(r.Context(), v.account.ID, other.ID)
+	var account identity.Account
+	err = s.Users.StepDown(r.Context(), other.ID, identity.RoleAdmin, func() (err error) { // its roles are not given on
+		account, err = s.Users.Merge(r.Context(), v.account.ID, other.ID)
+		return err
+	})
 	var shared *identity.SharedError
 	switch {
+	case errors.Is(err, identity.ErrLastInRole):
+		return s.redirectNoting(w, s.path("account"), note("error", "merge_last_admin", nil))
 	case errors.As(err, &shared):
 		return s.redirectNoting(w, s.path("account"), note("error", "merge_conflict", map[string]any{"Providers": s.providerNames(shared.Providers)}))
 	case errors.Is(err, identity.ErrBusy), isNotFound(err):

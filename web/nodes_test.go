@@ -334,7 +334,7 @@ const nodeApplications = `[
 		"grant_types": ["urn:ietf:params:oauth:grant-type:device_code", "refresh_token"]}
 ]`
 
-// clientAt asks a node as a client does.
+// userinfo asks a node as a client does.
 func (s *server) userinfo(token string) answer {
 	s.t.Helper()
 	return s.browser().send("GET", "oauth/userinfo", headers("Authorization", bearer(token)), "")

@@ -81,7 +81,7 @@ func (b *browser) refused(a answer, text string) {
 
 func (s *server) authenticator() *authenticator { return &authenticator{t: s.t} }
 
-// ownerOf is the credential of who is signed in.
+// credential is the credential of who is signed in.
 func (b *browser) credential() credential.Credential {
 	b.server.t.Helper()
 	c, err := b.server.credentials.Get(b.server.t.Context(), b.user().Identities["account"].ID)

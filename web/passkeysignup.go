@@ -4,10 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
+	"login-server/accounts"
 	"login-server/credential"
 	"login-server/identity"
 	"login-server/providers"
@@ -91,7 +91,7 @@ func (s *Server) showPasskeySignUp(w http.ResponseWriter, r *http.Request, v vis
 	}
 	left := s.takeFlash(w, r)
 	page := templates.PasskeySignUpPage{
-		Layout: s.layout(w, r, v), Application: d.application, Action: s.passkeySignUpPath(d, "", ""), Back: d.addTo(s.path("login")),
+		Layout: s.layout(w, r, v), Application: d.application, Action: s.passkeySignUpPath(d, ""), Back: d.addTo(s.path("login")),
 		Name: truncate(fields["name"], 1024), Error: wrong,
 	}
 	page.Path, page.Messages = d.addTo("signup/passkey"), left.Messages
@@ -104,14 +104,14 @@ func (s *Server) showPasskeySignUp(w http.ResponseWriter, r *http.Request, v vis
 		if page.Invited = email; fields == nil {
 			page.Name = name
 		}
-		page.Action = s.passkeySignUpPath(d, "invitation", invitation)
+		page.Action = s.passkeySignUpPath(d, invitation)
 		page.Path = strings.TrimPrefix(page.Action, s.base())
 	}
 	if signer, ok := s.openSignUp(sealed, v); ok {
 		page.Name = signer.Name
 		page.Form = &templates.PasskeyForm{
 			For: "sign-up", Error: left.Field,
-			Begin: s.path("signup/passkey/begin?" + url.Values{"signup": {sealed}}.Encode()), Action: s.withSignUp(d, "signup/passkey/finish", sealed, invitation),
+			Begin: s.withSignUp(destination{}, "signup/passkey/begin", sealed, invitation), Action: s.withSignUp(d, "signup/passkey/finish", sealed, invitation),
 		}
 		s.render(w, status, page.Nonce, page)
 		return nil
@@ -131,11 +131,12 @@ func (s *Server) showPasskeySignUp(w http.ResponseWriter, r *http.Request, v vis
 // passkeyChallenge is the purpose of challenges on the way to an account with a passkey alone.
 const passkeyChallenge = "signup-passkey"
 
-// passkeySignUpPath is the page where a sign-up with a passkey begins.
-func (s *Server) passkeySignUpPath(d destination, name, value string) string {
+// passkeySignUpPath is the page where a sign-up with a passkey begins; invitation is the key of
+// one, empty for most.
+func (s *Server) passkeySignUpPath(d destination, invitation string) string {
 	query := d.values()
-	if name != "" {
-		query.Set(name, value)
+	if invitation != "" {
+		query.Set("invitation", invitation)
 	}
 	if len(query) == 0 {
 		return s.path("signup/passkey")
@@ -243,16 +244,12 @@ func (s *Server) passkeySignUp(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var fill func(*credential.Credential) error
-	taken := false
 	if signer.Invitation != "" {
-		fill = func(c *credential.Credential) error {
-			err := s.desk.Accept(r.Context(), signer.Invitation, c)
-			taken = errors.Is(err, credential.ErrTaken)
-			return err
-		}
+		fill = func(c *credential.Credential) error { return s.desk.Accept(r.Context(), signer.Invitation, c) }
 	}
-	c, err := s.passkeys.FinishSignUp(r.Context(), fields["ceremony"], visitBond(v), []byte(fields["answer"]), s.newPasskeyName(r, credential.Credential{}), fill)
-	if taken {
+	c, err := s.passkeys.FinishSignUp(r.Context(), fields["ceremony"], signer.Once, visitBond(v), []byte(fields["answer"]), s.newPasskeyName(r, credential.Credential{}), fill)
+	// Between the two looks at the address somebody else may have come.
+	if errors.Is(err, accounts.ErrAddressTaken) || signer.Invitation != "" && errors.Is(err, credential.ErrTaken) {
 		return s.redirectNoting(w, s.localPath(d), note("info", "email_taken", nil))
 	}
 	if message, ok := passkeyProblem(err); ok {

@@ -52,7 +52,7 @@ func (s *Server) invitedPasskey(w http.ResponseWriter, r *http.Request, invitati
 	if err != nil {
 		return err
 	}
-	return redirect(w, s.passkeySignUpPath(d, "invitation", invitation))
+	return redirect(w, s.passkeySignUpPath(d, invitation))
 }
 
 func (s *Server) showSignUp(w http.ResponseWriter, r *http.Request, status int, f signUpForm) error {
@@ -90,9 +90,9 @@ func (s *Server) showSignUp(w http.ResponseWriter, r *http.Request, status int, 
 	switch {
 	case !s.passkeysAt(p):
 	case f.invited:
-		page.Passkey = s.passkeySignUpPath(d, "invitation", f.invitation)
+		page.Passkey = s.passkeySignUpPath(d, f.invitation)
 	case p.Account.Registration == providers.RegistrationOpen && len(p.Account.Domains) == 0:
-		page.Passkey = s.passkeySignUpPath(d, "", "")
+		page.Passkey = s.passkeySignUpPath(d, "")
 	}
 	if !page.Closed && !page.Invited {
 		if page.Challenge, err = s.challengeFor(r, "signup", f.fields, f.wrong); err != nil {

@@ -72,8 +72,8 @@ type app struct {
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
-	// self is the file of the program, for processes beside it; empty: there are none.
-	self  string
+	// self is the file of the program, for processes beside it; nil: there are none.
+	self  func() (string, error)
 	lines *bufio.Reader  // of stdin, once something is asked
 	keys  *term.Terminal // the same, once a password is asked for at a terminal
 }
@@ -88,11 +88,7 @@ func main() {
 		<-signals
 		os.Exit(interrupted)
 	}()
-	self, err := os.Executable()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "login-server: passwords are hashed in the process of the server:", err)
-	}
-	os.Exit(run(ctx, os.Args[1:], &app{env: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, self: self}))
+	os.Exit(run(ctx, os.Args[1:], &app{env: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, self: os.Executable}))
 }
 
 // interrupted is the exit status of a program that was not let finish.

@@ -46,7 +46,7 @@ type server struct {
 	files             *static.Files
 	pages             *templates.Set
 	web               *web.Server
-	hashes            *hashing.Hasher
+	hasher            *hashing.Hasher
 	inUse             stamps        // the files as they were when they were read
 	keysMoved         chan struct{} // has one when keys in the store may be others
 	// made lists what was created because it was missing, for the operator.
@@ -233,9 +233,9 @@ func (s *server) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.hashes = s.hasher()
+	s.hasher = s.newHasher()
 	s.web, err = web.New(web.Deps{
-		Hasher: s.hashes,
+		Hasher: s.hasher,
 		Config: cfg, Store: s.guard, Users: s.users, Sessions: s.sessions, Credentials: s.credentials, Tokens: s.tokens, Tickets: tickets,
 		Providers: s.providers, Bus: s.bus, Heard: s.otherNodes(), Nodes: s.living(), Redis: s.redis, RedisName: installation(cfg), Logouts: s.logouts, Places: s.places, Audit: s.audit, Notify: s.notify, Templates: s.pages, Static: s.files, Clock: s.clock, Log: s.log, Version: version, Dev: s.dev,
 	})
@@ -285,8 +285,8 @@ func (s *server) close() {
 			_ = l.Close() // closed already, if it has served
 		}
 	}
-	if s.hashes != nil {
-		s.hashes.Close()
+	if s.hasher != nil {
+		s.hasher.Close()
 	}
 	if s.node != nil {
 		wait, cancel := context.WithTimeout(context.Background(), farewell)

@@ -379,7 +379,7 @@ func (p *person) listen(t testing.TB, base string) *listener {
 				wait = min(2*wait, longest)
 			}
 			select {
-			case <-time.After(wait/2 + rand.N(wait)):
+			case <-time.After(wait/2 + rand.N(wait/2)):
 			case <-ctx.Done():
 				return
 			}
