@@ -3,6 +3,7 @@ package notify
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -36,21 +37,21 @@ type CaughtSMS struct {
 
 func newCatcher(now func() time.Time) *Catcher { return &Catcher{now: now} }
 
-// Mails are those that were caught, the latest first.
+// Mails are those that were caught, the one that was queued last first.
 func (c *Catcher) Mails() []CaughtMail {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	mails := slices.Clone(c.mails)
-	slices.Reverse(mails)
+	slices.SortFunc(mails, func(a, b CaughtMail) int { return strings.Compare(b.ID, a.ID) })
 	return mails
 }
 
-// SMS are those that were caught, the latest first.
+// SMS are those that were caught, the one that was queued last first.
 func (c *Catcher) SMS() []CaughtSMS {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	sms := slices.Clone(c.sms)
-	slices.Reverse(sms)
+	slices.SortFunc(sms, func(a, b CaughtSMS) int { return strings.Compare(b.ID, a.ID) })
 	return sms
 }
 

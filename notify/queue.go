@@ -20,6 +20,7 @@ import (
 	"net/mail"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -219,6 +220,7 @@ type Queue struct {
 	catcher  *Catcher
 	lines    map[string]*line
 	look     chan struct{}
+	number   atomic.Uint32 // of messages that were queued
 
 	mu      sync.Mutex
 	ctx     context.Context // nil where nobody delivers
@@ -312,7 +314,7 @@ func (q *Queue) add(ctx context.Context, channel, kind string, notAfter time.Tim
 	if err != nil {
 		return fmt.Errorf("seal a message: %w", err)
 	}
-	id := newID(now)
+	id := q.newID(now)
 	if _, err := q.messages.Insert(ctx, id, message{Channel: channel, Kind: kind, Sealed: sealed, Queued: now, NotAfter: notAfter, Due: now}); err != nil {
 		return fmt.Errorf("queue a message: %w", err)
 	}
@@ -320,10 +322,11 @@ func (q *Queue) add(ctx context.Context, channel, kind string, notAfter time.Tim
 	return nil
 }
 
-// newID returns an id that sorts by time, so that lists begin with the oldest. Nobody can
-// guess it, though nothing depends on that.
-func newID(now time.Time) string {
-	return fmt.Sprintf("%011x-%s", now.UnixMilli(), strings.ToLower(rand.Text()[:16]))
+// newID returns an id that sorts by time, and of one process by the order in which messages
+// were queued, so that lists begin with the oldest. Nobody can guess it, though nothing depends
+// on that.
+func (q *Queue) newID(now time.Time) string {
+	return fmt.Sprintf("%011x-%08x-%s", now.UnixMilli(), q.number.Add(1), strings.ToLower(rand.Text()[:12]))
 }
 
 // checkMail refuses what could make another header, or another recipient, of a mail.

@@ -338,6 +338,7 @@ func Gallery() []Example {
 		{"delete", "Delete account", &DeletePage{Layout: in("delete"), Name: "Ada Lovelace"}},
 		{"delete-typed", "Delete account, name to be typed", &DeletePage{Layout: in("delete"), Name: "Ada Lovelace", Typed: true}},
 		{"delete-mismatch", "Delete account, wrong name", &DeletePage{Layout: in("delete"), Name: long, Typed: true, Error: field("name", "delete_name_mismatch")}},
+		{"delete-last-admin", "Delete account: nobody else is an administrator", &DeletePage{Layout: in("delete"), Name: "Ada Lovelace", Typed: true, Error: field("", "delete_last_admin")}},
 		{"delete-german", "Delete account, German", &DeletePage{Layout: german(in("delete")), Name: "Ada Lovelace", Typed: true}},
 		{"logout", "Sign out", &LogoutPage{Layout: in("logout"), Action: "logout"}},
 		{"logout-done", "Signed out", &LogoutPage{Layout: out("logout"), Done: true}},

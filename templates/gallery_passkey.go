@@ -44,6 +44,7 @@ func passkeyExamples(layout Layout) []Example {
 		{"passkey-add-misnamed", "Add a passkey: wrong name", &PasskeyAddPage{Layout: german(in), Form: form("add", wrong("name", "passkey_name_wrong")), Cancel: "security/passkeys"}},
 		{"passkey-signup", "Sign up with a passkey", &PasskeySignUpPage{Layout: layout, Action: "signup/passkey", Back: "login"}},
 		{"passkey-signup-wrong", "Sign up with a passkey: no name", &PasskeySignUpPage{Layout: german(layout), Application: "Cocoda", Action: "signup/passkey", Error: wrong("name", "name_empty"), Back: "login"}},
+		{"passkey-signup-invited", "Sign up with a passkey: invited", &PasskeySignUpPage{Layout: german(layout), Name: "Ada Lovelace", Invited: "ada.lovelace@mathematics.example.org", Action: "signup/passkey?invitation=key", Back: "login"}},
 		{"passkey-signup-create", "Sign up with a passkey: create it", &PasskeySignUpPage{Layout: layout, Name: "Ada", Form: form("sign-up", nil), Back: "login"}},
 		{"signin-passkey", "Sign in: password or passkey", &SignInPage{Layout: layout, Provider: account, Password: true, Action: "login/account", Back: "login", Phone: "login/account/phone", SignUp: "signup", Reset: "reset",
 			Passkey: &PasskeyForm{For: "sign-in", Begin: "passkey/begin", Action: "passkey", Beside: true}}},

@@ -118,3 +118,13 @@ func TestNeedChromium(t *testing.T) {
 		t.Errorf("got %q, want %q", got, program)
 	}
 }
+
+func TestFindNothing(t *testing.T) {
+	if _, ok := Find("go"); !ok {
+		t.Error("the program that runs this test is not found")
+	}
+	t.Setenv(All, "0")
+	if path, ok := Find("go"); ok {
+		t.Errorf("found %s, as if it were installed", path)
+	}
+}
