@@ -10,9 +10,9 @@ import (
 )
 
 // niceness is how readily the process lets others have the processor, of 0 to 19. With this one
-// Linux gives it a third of what it gives others: sign-ins become slow on processors that are
+// Linux gives it a tenth of what it gives others: sign-ins become slow on processors that are
 // busy with something else, and go on.
-const niceness = 5
+const niceness = 10
 
 // apart has the process be the only one of its group: an interrupt at the keyboard is for
 // the server, and a priority for this one.
