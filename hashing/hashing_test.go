@@ -89,14 +89,15 @@ func TestHash(t *testing.T) {
 			if again, err := h.Hash(cheap, password); err != nil || again == hash {
 				t.Errorf("twice the same hash, or %v", err)
 			}
-			if odd := "\xff\xfe"; true {
-				hash, err := h.Hash(cheap, odd)
-				if same, errCompare := Compare(hash, odd); err != nil || errCompare != nil || !same {
-					t.Errorf("bytes that are no text: %v, %v, %v", err, errCompare, same)
-				}
+			const odd = "\xff\xfe" // no text
+			if hash, err = h.Hash(cheap, odd); err != nil {
+				t.Fatal(err)
+			}
+			if same, err := Compare(hash, odd); err != nil || !same {
+				t.Errorf("bytes that are no text: got %v, %v", same, err)
 			}
 			// One line when processes fail, and none as long as they do not.
-			fails := command != nil && len(command) > 0
+			fails := len(command) > 0
 			if n := strings.Count(log.String(), "level=WARN"); fails && n != 1 || !fails && n != 0 {
 				t.Errorf("%d warnings:\n%s", n, log)
 			}
