@@ -326,7 +326,7 @@ func (q *Queue) add(ctx context.Context, channel, kind string, notAfter time.Tim
 // were queued, so that lists begin with the oldest. Nobody can guess it, though nothing depends
 // on that.
 func (q *Queue) newID(now time.Time) string {
-	return fmt.Sprintf("%011x-%08x-%s", now.UnixMilli(), q.number.Add(1), strings.ToLower(rand.Text()[:12]))
+	return fmt.Sprintf("%011x-%06x%s", now.UnixMilli(), q.number.Add(1)&0xff_ffff, strings.ToLower(rand.Text()[:10]))
 }
 
 // checkMail refuses what could make another header, or another recipient, of a mail.

@@ -22,7 +22,7 @@ func TestPasswordsAreHashedBeside(t *testing.T) {
 	}
 	dir := site(t)
 	err := os.WriteFile(filepath.Join(dir, "providers.json"), []byte(`[{"id": "account", "strategy": "account", "name": "Account",
-		"options": {"hashing": {"memoryKiB": 8192, "iterations": 8}}}]`), 0o600)
+		"options": {"hashing": {"memoryKiB": 8192, "iterations": 4}}}]`), 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestPasswordsAreHashedBeside(t *testing.T) {
 				default:
 				}
 				name := fmt.Sprintf("person%d-%d@example.org", i, n)
-				if status, _ := p.browser().send(http.MethodPost, "login/account", url.Values{"username": {name}, "password": {"not known here"}}); status != http.StatusFound {
+				if status, _ := p.browser().send(http.MethodPost, "login/account", url.Values{"username": {name}, "password": {"not known here"}}); status != http.StatusFound && status != http.StatusServiceUnavailable {
 					t.Errorf("status %d", status)
 					return
 				}
@@ -50,18 +50,11 @@ func TestPasswordsAreHashedBeside(t *testing.T) {
 	defer leave()
 	var beside []string
 	for deadline := time.Now().Add(20 * time.Second); len(beside) == 0; time.Sleep(time.Millisecond) {
-		if beside = children(t, p.Process.Pid); len(beside) == 0 && time.Now().After(deadline) {
+		if beside = hashers(t, p.Process.Pid); len(beside) == 0 && time.Now().After(deadline) {
 			t.Fatal("no process beside the server")
 		}
 	}
 	for _, pid := range beside {
-		line, err := os.ReadFile(filepath.Join("/proc", pid, "cmdline"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if words := strings.Split(strings.Trim(string(line), "\x00"), "\x00"); len(words) != 2 || words[1] != "hash-passwords" {
-			t.Errorf("it was started as %q", words)
-		}
 		if env, err := os.ReadFile(filepath.Join("/proc", pid, "environ")); err != nil || len(env) > 0 {
 			t.Errorf("its environment is %q, %v", env, err)
 		}
@@ -84,16 +77,23 @@ func TestPasswordsAreHashedBeside(t *testing.T) {
 	}
 }
 
-// children are the processes that one has started.
-func children(t *testing.T, pid int) (pids []string) {
+// hashers are the processes that hash among those that one has started.
+func hashers(t *testing.T, pid int) (pids []string) {
 	t.Helper()
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, thread := range threads {
-		if list, err := os.ReadFile(thread); err == nil { // otherwise it has ended
-			pids = append(pids, strings.Fields(string(list))...)
+		list, err := os.ReadFile(thread)
+		if err != nil {
+			continue // it has ended
+		}
+		for _, child := range strings.Fields(string(list)) {
+			line, err := os.ReadFile(filepath.Join("/proc", child, "cmdline"))
+			if words := strings.Split(strings.Trim(string(line), "\x00"), "\x00"); err == nil && len(words) == 2 && words[1] == "hash-passwords" {
+				pids = append(pids, child)
+			}
 		}
 	}
 	return pids
