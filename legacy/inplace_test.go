@@ -17,6 +17,7 @@ import (
 
 	"login-server/clock"
 	"login-server/identity"
+	"login-server/internal/testenv"
 	"login-server/store/mongo"
 	"login-server/store/storetest"
 )
@@ -186,7 +187,16 @@ func TestInPlaceAtOnce(t *testing.T) {
 		d := directory(o.engine())
 		wg.Go(func() {
 			var log bytes.Buffer
-			if err := AdoptInPlace(t.Context(), o.uri, o.name, d, logger(&log)); err != nil {
+			err := AdoptInPlace(t.Context(), o.uri, o.name, d, logger(&log))
+			// The stand-in stumbles now and then when several read and write. A node that it has
+			// kept from starting is started again.
+			for range 5 {
+				if err == nil || !testenv.MongoIsStandIn() || !strings.Contains(err.Error(), "Unknown error: null") {
+					break
+				}
+				err = AdoptInPlace(t.Context(), o.uri, o.name, d, logger(&log))
+			}
+			if err != nil {
 				t.Error(err)
 			}
 		})

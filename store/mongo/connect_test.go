@@ -102,11 +102,8 @@ func writeFails(code int, message string) bson.D {
 
 func TestOpenRefuses(t *testing.T) {
 	const password = "geheim!7"
-	nobody, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = nobody.Close() // nobody listens there now
+	// A port that was free a moment ago may be somebody's by now, of the servers below as well.
+	const nobody = "127.0.0.1:1"
 	for name, tc := range map[string]struct {
 		uri, database string
 		problem       string
@@ -120,7 +117,7 @@ func TestOpenRefuses(t *testing.T) {
 		"no database":   {"mongodb://127.0.0.1/", "", "that cannot be the name of a database", "letters", false},
 		"odd database":  {"mongodb://127.0.0.1/", "a.b", "that cannot be the name of a database", "letters", false},
 		"long database": {"mongodb://127.0.0.1/", strings.Repeat("x", 64), "that cannot be the name of a database", "letters", false},
-		"nobody there": {"mongodb://ada:geheim%217@" + nobody.Addr().String() + "/", "db",
+		"nobody there": {"mongodb://ada:geheim%217@" + nobody + "/", "db",
 			"the server cannot be reached, or no member takes writes (", "check host and port", true},
 		"too old": {fakeServer(t, map[string]bson.D{"hello": {{Key: "ismaster", Value: true}, {Key: "maxWireVersion", Value: 6}}}), "db",
 			"the server is too old (", "upgrade it; 4.4.2 is the oldest", false},
