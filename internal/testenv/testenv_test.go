@@ -56,6 +56,7 @@ func TestNeed(t *testing.T) {
 }
 
 func TestFindLooksBeyondPath(t *testing.T) {
+	t.Setenv(All, "")
 	old := systemDirs
 	t.Cleanup(func() { systemDirs = old })
 	systemDirs = []string{t.TempDir()}
@@ -120,6 +121,7 @@ func TestNeedChromium(t *testing.T) {
 }
 
 func TestFindNothing(t *testing.T) {
+	t.Setenv(All, "")
 	if _, ok := Find("go"); !ok {
 		t.Error("the program that runs this test is not found")
 	}
