@@ -4,8 +4,8 @@
 // A hash with argon2id takes a processor for some ten milliseconds and fills 64 MiB. In the
 // process that answers requests, the collector would run with each, and make all others
 // wait; a process beside it has its own memory, and the system lets it wait whenever anybody
-// else wants the processor. It gets what it needs on its standard input and is told nothing else: no
-// environment, no files.
+// else wants the processor. It gets what it needs on its standard input and is told nothing
+// else: no environment, no files.
 package hashing
 
 import (

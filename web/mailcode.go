@@ -28,11 +28,8 @@ func (s *Server) mountCode(r chi.Router, of codeOf, confirm func(http.ResponseWr
 		return s.showCode(w, r, http.StatusOK, of, nil)
 	}))
 	r.Post("/"+of.page+"/code", s.page(func(w http.ResponseWriter, r *http.Request) error {
-		d, err := s.destinationOf(r)
+		d, err := s.limitedTo(r, of.page)
 		if err != nil {
-			return err
-		}
-		if err := s.limitMails(r, d.addTo(s.path(of.page))); err != nil {
 			return err
 		}
 		answer, err := s.answerOf(r)
@@ -46,11 +43,8 @@ func (s *Server) mountCode(r chi.Router, of codeOf, confirm func(http.ResponseWr
 		return err
 	}))
 	r.Post("/"+of.page+"/resend", s.page(func(w http.ResponseWriter, r *http.Request) error {
-		d, err := s.destinationOf(r)
+		d, err := s.limitedTo(r, of.page)
 		if err != nil {
-			return err
-		}
-		if err := s.limitMails(r, d.addTo(s.path(of.page))); err != nil {
 			return err
 		}
 		id := r.URL.Query().Get("id")
@@ -86,6 +80,16 @@ func (s *Server) showCode(w http.ResponseWriter, r *http.Request, status int, of
 	page.Messages = s.takeFlash(w, r).Messages
 	s.render(w, status, page.Nonce, page)
 	return nil
+}
+
+// limitedTo is the destination of a request that may send a mail, or guess at what is in one:
+// so many are let through, and whoever is not comes again at a page.
+func (s *Server) limitedTo(r *http.Request, page string) (destination, error) {
+	d, err := s.destinationOf(r)
+	if err != nil {
+		return d, err
+	}
+	return d, s.limitMails(r, d.addTo(s.path(page)))
 }
 
 // answerOf is the code of a form.

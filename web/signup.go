@@ -112,11 +112,8 @@ func (s *Server) signUp(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	d, err := s.destinationOf(r)
+	d, err := s.limitedTo(r, "signup")
 	if err != nil {
-		return err
-	}
-	if err := s.limitMails(r, d.addTo(s.path("signup"))); err != nil {
 		return err
 	}
 	f := signUpForm{email: truncate(fields["email"], 512), name: truncate(fields["name"], 1024), invitation: fields["invitation"], fields: fields}
