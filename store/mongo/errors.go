@@ -52,7 +52,10 @@ func unavailable(err error) bool {
 	if mongo.IsNetworkError(err) || mongo.IsTimeout(err) || hasCode(err, notPrimary...) {
 		return true
 	}
-	if failure, ok := errors.AsType[mongo.LabeledError](err); ok && failure.HasErrorLabel("RetryableWriteError") {
+	// The second label is what the driver puts on its word that it has just emptied its
+	// pool of connections, although there is no transaction.
+	if failure, ok := errors.AsType[mongo.LabeledError](err); ok &&
+		(failure.HasErrorLabel("RetryableWriteError") || failure.HasErrorLabel("TransientTransactionError")) {
 		return true
 	}
 	if _, ok := errors.AsType[mongo.ServerError](err); ok {

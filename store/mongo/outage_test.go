@@ -77,17 +77,20 @@ func TestOutage(t *testing.T) {
 			doc := mustInsert(t, e, "1")
 			fail(p)
 			var wg sync.WaitGroup
-			for call, f := range everyCall(t.Context(), e, doc) {
-				wg.Go(func() {
-					begin := time.Now()
-					err := f()
-					if !errors.Is(err, store.ErrAway) || isVerdict(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-						t.Errorf("%s: got %v, want %v and nothing else", call, err, store.ErrAway)
-					}
-					if took := time.Since(begin); took > callTimeout+5*time.Second { // which is for a slow machine
-						t.Errorf("%s failed after %s", call, took)
-					}
-				})
+			calls := everyCall(t.Context(), e, doc)
+			for range 10 { // so that some meet a pool that others have just emptied
+				for call, f := range calls {
+					wg.Go(func() {
+						begin := time.Now()
+						err := f()
+						if !errors.Is(err, store.ErrAway) || isVerdict(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+							t.Errorf("%s: got %v, want %v and nothing else", call, err, store.ErrAway)
+						}
+						if took := time.Since(begin); took > callTimeout+5*time.Second { // which is for a slow machine
+							t.Errorf("%s failed after %s", call, took)
+						}
+					})
+				}
 			}
 			wg.Go(func() {
 				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
