@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -205,7 +206,7 @@ func TestQueriesUseIndexes(t *testing.T) {
 	path := tempFile(t)
 	openFile(t, path, Options{})
 	db := openRaw(t, path)
-	for _, query := range readQueries {
+	for _, query := range append(slices.Clone(readQueries), replaceWithSameKeys) {
 		if query == queryPing {
 			continue
 		}

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 
@@ -30,29 +31,38 @@ func (e *Engine) Insert(ctx context.Context, kind string, doc store.Doc) (int64,
 }
 
 func (c *conn) insert(kind string, doc store.Doc, now int64) error {
-	held, err := c.entry(kind, doc.ID)
-	switch {
-	case err == nil && held.expires > now:
-		return store.ErrExists
-	case err == nil:
-		err = c.remove(kind, held)
-	case errors.Is(err, store.ErrNotFound):
-		err = nil
-	}
+	fresh, err := c.insertRow(kind, doc)
 	if err != nil {
 		return err
+	}
+	if !fresh { // there is one with this id, which gives way when it has expired
+		held, err := c.entry(kind, doc.ID)
+		if err != nil {
+			return err
+		}
+		if held.expires > now {
+			return store.ErrExists
+		}
+		if err := c.remove(kind, held); err != nil {
+			return err
+		}
+		if _, err := c.insertRow(kind, doc); err != nil {
+			return err
+		}
 	}
 	if err := c.claim(kind, doc.ID, doc.Unique, now); err != nil {
 		return err
 	}
-	if err := c.addLookup(kind, doc.ID, doc.Keys); err != nil {
-		return err
-	}
+	return c.addLookup(kind, doc.ID, doc.Keys)
+}
+
+// insertRow is insert without the keys; false if the id is taken.
+func (c *conn) insertRow(kind string, doc store.Doc) (bool, error) {
 	unique, lookup, err := keyColumns(doc)
 	if err != nil {
-		return err
+		return false, err
 	}
-	return c.exec("INSERT INTO documents (kind, id, version, expires, unique_keys, lookup_keys, data) VALUES (?, ?, ?, ?, ?, ?, ?)",
+	return c.changes("INSERT INTO documents (kind, id, version, expires, unique_keys, lookup_keys, data) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, id) DO NOTHING",
 		kind, doc.ID, doc.Version, fromTime(doc.Expires), unique, lookup, blob(doc.Data))
 }
 
@@ -71,7 +81,18 @@ func (e *Engine) Replace(ctx context.Context, kind string, doc store.Doc) (int64
 	return version, nil
 }
 
+const replaceWithSameKeys = "UPDATE documents SET version = ?1, expires = ?2, data = ?3" +
+	" WHERE kind = ?4 AND id = ?5 AND version = ?6 AND +expires > ?7 AND unique_keys IS ?8 AND lookup_keys IS ?9"
+
 func (c *conn) replace(kind string, doc store.Doc, version, now int64) error {
+	unique, lookup, err := keyColumns(doc)
+	if err != nil {
+		return err
+	}
+	// Most keep their keys. Of the others, and of those that fail, the row says what to do.
+	if done, err := c.changes(replaceWithSameKeys, version, fromTime(doc.Expires), blob(doc.Data), kind, doc.ID, doc.Version, now, unique, lookup); done || err != nil {
+		return err
+	}
 	old, err := c.entry(kind, doc.ID)
 	switch {
 	case err != nil:
@@ -96,10 +117,6 @@ func (c *conn) replace(kind string, doc store.Doc, version, now int64) error {
 		if err := c.addLookup(kind, doc.ID, without(doc.Keys, old.lookup)); err != nil {
 			return err
 		}
-	}
-	unique, lookup, err := keyColumns(doc)
-	if err != nil {
-		return err
 	}
 	return c.exec("UPDATE documents SET version = ?, expires = ?, unique_keys = ?, lookup_keys = ?, data = ? WHERE n = ?",
 		version, fromTime(doc.Expires), unique, lookup, blob(doc.Data), old.n)
@@ -289,14 +306,30 @@ func (c *conn) removeUnique(kind string, keys []string) error {
 	return nil
 }
 
+// addLookup gives look-up keys to a document, some in one statement.
 func (c *conn) addLookup(kind, id string, keys []string) error {
-	for _, key := range keys {
-		if err := c.exec("INSERT OR IGNORE INTO lookup_keys (kind, key, id) VALUES (?, ?, ?)", kind, key, id); err != nil {
+	for some := range slices.Chunk(keys, 8) {
+		args := []any{kind, id}
+		for _, key := range some {
+			args = append(args, key)
+		}
+		if err := c.exec(insertLookup[len(some)], args...); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// insertLookup are the statements for so many look-up keys of one document.
+var insertLookup = func() (queries [9]string) {
+	for n := 1; n < len(queries); n++ {
+		queries[n] = "INSERT OR IGNORE INTO lookup_keys (kind, id, key) VALUES (?1, ?2, ?3)"
+		for i := 1; i < n; i++ {
+			queries[n] += fmt.Sprintf(", (?1, ?2, ?%d)", i+3)
+		}
+	}
+	return queries
+}()
 
 func (c *conn) removeLookup(kind, id string, keys []string) error {
 	for _, key := range keys {

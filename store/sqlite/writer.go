@@ -254,6 +254,20 @@ func (c *conn) exec(query string, args ...any) error {
 	return err
 }
 
+// changes executes a statement, and tells whether it has changed anything.
+func (c *conn) changes(query string, args ...any) (bool, error) {
+	s, err := c.statement(query)
+	if err != nil {
+		return false, err
+	}
+	result, err := s.ExecContext(context.Background(), args...)
+	if err != nil {
+		return false, err
+	}
+	n, err := result.RowsAffected()
+	return n > 0, err
+}
+
 // query reads the one row of a query, or returns store.ErrNotFound.
 func (c *conn) query(query string, args []any, dest ...any) error {
 	s, err := c.statement(query)
