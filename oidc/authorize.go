@@ -416,7 +416,7 @@ func (p *Provider) wait(ctx context.Context, i interaction) (string, error) {
 func (p *Provider) issue(ctx context.Context, r *request, who *Person, subject string) (url.Values, error) {
 	now := p.o.Clock.Now()
 	g := &grant{
-		ID: newGrantID(), Client: r.client.ClientID, User: who.Account.ID, Subject: subject,
+		ID: p.newGrantID(), Client: r.client.ClientID, User: who.Account.ID, Subject: subject,
 		Session: who.Session.Handle, SessionBegan: who.Session.Created,
 		Offline: r.has(scopeOffline) && r.client.allows(grantRefresh) && r.hasType("code"),
 		Scope:   slices.Clone(r.Scope), Resources: r.Resources, Claims: r.Claims, Nonce: r.Nonce,
@@ -428,10 +428,15 @@ func (p *Provider) issue(ctx context.Context, r *request, who *Person, subject s
 		g.Scope = slices.DeleteFunc(g.Scope, func(s string) bool { return s == scopeOffline })
 	}
 	parameters := url.Values{}
+	carried := false
 	if r.hasType("code") {
-		secret := g.newSecret()
-		g.Code = &code{Hash: hashSecret(secret), RedirectURI: r.GivenURI, Challenge: r.Challenge, Expires: now.Add(codeLife)}
-		parameters.Set("code", secret)
+		g.Code = &code{RedirectURI: r.GivenURI, Challenge: r.Challenge, Expires: now.Add(codeLife)}
+		text, isCarried, err := p.newCode(ctx, g, !r.front())
+		if err != nil {
+			return nil, err
+		}
+		parameters.Set("code", text)
+		carried = isCarried
 	}
 	if r.front() {
 		if err := p.issueFront(r, g, parameters); err != nil {
@@ -444,7 +449,10 @@ func (p *Provider) issue(ctx context.Context, r *request, who *Person, subject s
 	if err := p.logouts.joins(ctx, r.client, g); err != nil {
 		return nil, err
 	}
-	if err := p.writeAndKeep(ctx, *g); err != nil {
+	if carried {
+		return parameters, nil
+	}
+	if _, err := p.grants.Insert(ctx, g.ID, *g); err != nil {
 		return nil, err
 	}
 	if r.hasType("token") {

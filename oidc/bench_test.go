@@ -88,7 +88,7 @@ func newBench(b *testing.B) *bench {
 	check(json.Unmarshal([]byte(webClient), &entry))
 	p, err := New(b.Context(), []config.Application{entry}, Options{
 		Issuer: issuer, Store: engine, Users: users, Sessions: sessions, Tokens: tokens, Clock: fake, Log: slog.New(slog.DiscardHandler),
-		RefreshKeys: [][]byte{bytes.Repeat([]byte{2}, 32)}, AccessTokenLife: 10 * time.Minute, RefreshIdle: time.Hour, RefreshLife: time.Hour,
+		RefreshKeys: [][]byte{bytes.Repeat([]byte{2}, 32)}, Codes: codeSealer, AccessTokenLife: 10 * time.Minute, RefreshIdle: time.Hour, RefreshLife: time.Hour,
 	})
 	check(err)
 	account, _, err := users.SignIn(b.Context(), profileAt("local", "ada"))

@@ -97,6 +97,10 @@ func (p *Provider) Connected(ctx context.Context, ids ...string) ([]Connection, 
 // their name. The consent goes first: a request that comes in between has to ask.
 func (p *Provider) Disconnect(ctx context.Context, client string, ids ...string) error {
 	for _, id := range ids {
+		if err := withdraw(ctx, p.withdrawn, id, client, p.o.Clock.Now()); err != nil {
+			return err
+		}
+		p.clientChanged(client) // before the grants are looked for, so that none is overlooked
 		if err := p.consents.Delete(ctx, consentID(id, client)); err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
@@ -148,6 +152,7 @@ func DeleteAccount(ctx context.Context, engine store.Engine, sessions *session.M
 	grants := store.NewCollection(engine, "grant", grant.index)
 	consents := store.NewCollection(engine, "consent", consent.index)
 	devices := store.NewCollection(engine, "device", device.index)
+	withdrawn := store.NewCollection(engine, "withdrawal", withdrawal.index)
 	for _, id := range ids {
 		if err := deleteAll(ctx, devices, keyUser(id)); err != nil {
 			return err
@@ -156,6 +161,9 @@ func DeleteAccount(ctx context.Context, engine store.Engine, sessions *session.M
 			return err
 		}
 		if err := deleteAll(ctx, grants, keyUser(id)); err != nil {
+			return err
+		}
+		if err := deleteAll(ctx, withdrawn, keyUser(id)); err != nil {
 			return err
 		}
 	}

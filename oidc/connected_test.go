@@ -131,8 +131,13 @@ func TestDeleteAccountLeavesNothing(t *testing.T) {
 	h := newHouse(t, webClient, consentClient)
 	ada, bob := h.person("ada"), h.person("bob")
 	got := h.redeem("asking:"+secret, h.allowed(ask("asking", "scope", "openid offline_access"), ada)).want(t, 200, "")
-	h.answered(ask("app"), ada)
-	h.allowed(ask("asking"), bob)
+	h.code("app", ada)
+	h.redeem("asking:"+secret, h.allowed(ask("asking"), bob)).want(t, 200, "")
+	for _, who := range []*Person{ada, bob} {
+		if err := h.Disconnect(t.Context(), "app", who.Account.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, owner := range []string{ada.Account.ID, bob.Account.ID} {
 		if _, err := picture.NewAlbum(h.o.Store, time.Now).Keep(t.Context(), owner, picture.Picture{}); err != nil {
 			t.Fatal(err)
@@ -144,7 +149,7 @@ func TestDeleteAccountLeavesNothing(t *testing.T) {
 	if info := h.about(got.text("access_token")); info.Status != 401 {
 		t.Errorf("userinfo: %d %s", info.Status, info.Body)
 	}
-	for _, kind := range []string{"grant", "consent", "picture"} {
+	for _, kind := range []string{"grant", "consent", "withdrawal", "picture"} {
 		if n, err := h.o.Store.Count(t.Context(), kind, ""); n != 1 || err != nil {
 			t.Errorf("%d of %s are left, %v, want that of somebody else", n, kind, err)
 		}

@@ -261,7 +261,7 @@ func (p *Provider) redeemDevice(ctx context.Context, c *Client, r *http.Request,
 		return nil, p.polled(ctx, id, now, unknown)
 	}
 	g := d.Grant
-	g.ID, g.Expires = newGrantID(), now.Add(minRemembered)
+	g.ID, g.Expires = p.newGrantID(), now.Add(minRemembered)
 	if err := p.inForce(ctx, *g); err != nil {
 		return nil, goneOr(err, unknown)
 	}

@@ -20,7 +20,7 @@ import (
 func fuzzGrant(f *testing.F, p *Provider) (g *grant, jwt, opaque, refreshToken, idToken string) {
 	f.Helper()
 	c := p.clients.listed["app"]
-	g = &grant{ID: newGrantID(), Client: "app", Subject: "app", Scope: []string{scopeOpenID}, AuthTime: start, Created: start, Expires: start.Add(time.Hour),
+	g = &grant{ID: p.newGrantID(), Client: "app", Subject: "app", Scope: []string{scopeOpenID}, AuthTime: start, Created: start, Expires: start.Add(time.Hour),
 		Refresh: &refresh{Seed: random(), Number: 3, Since: []time.Time{start}, Idle: start.Add(time.Hour)}}
 	var err error
 	if jwt, err = p.accessToken(c, g, g.Scope, nil)(); err != nil {

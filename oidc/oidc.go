@@ -4,9 +4,9 @@
 // fresh sign-in or a consent, and is called again when that is done.
 //
 // What a client may do in somebody's name is one document, the grant (grant.go): the
-// code, the refresh tokens and what became of them are all in it, so that redeeming a
-// code and rotating a refresh token are one compare-and-swap each, and revoking is one
-// write that ends everything at once.
+// refresh tokens and what became of them are all in it, so that rotating one is one
+// compare-and-swap, and revoking is one write that ends everything at once. Until its code
+// is redeemed, by one insertion, the code itself carries it (code.go).
 package oidc
 
 import (
@@ -39,8 +39,10 @@ type Options struct {
 	Tokens   *token.Manager
 	// RefreshKeys are what refresh tokens are computed with: the first makes, all verify.
 	RefreshKeys [][]byte
-	Clock       clock.Clock
-	Log         *slog.Logger
+	// Codes seals what authorization codes carry.
+	Codes *token.Sealer
+	Clock clock.Clock
+	Log   *slog.Logger
 	// HTTP asks for what clients have an address of: keys, request objects, sectors, and
 	// takes logout tokens there. Nil is one that asks public servers only.
 	HTTP *http.Client
@@ -112,9 +114,13 @@ type Provider struct {
 	pending  *store.Collection[interaction]
 	pushed   *store.Collection[pushed]
 	consents *store.Collection[consent]
-	origins  *store.Cache[bool] // of clients in the store
-	devices  *store.Collection[device]
-	logouts  *Logouts
+	// withdrawn is what was taken back lately; withdrawnLately the names of it in memory, by id,
+	// empty where there is none.
+	withdrawn       *store.Collection[withdrawal]
+	withdrawnLately *store.Cache[string]
+	origins         *store.Cache[bool] // of clients in the store
+	devices         *store.Collection[device]
+	logouts         *Logouts
 	// salt is what pairwise subjects are computed with; it never changes.
 	salt []byte
 	// verified are JWT access tokens whose signature was checked.
@@ -161,19 +167,21 @@ func New(ctx context.Context, apps []config.Application, o Options) (*Provider, 
 		o.Changed = func(events.Hint) {}
 	}
 	p := &Provider{
-		o:        o,
-		logouts:  o.Logouts,
-		grants:   store.NewCollection(o.Store, "grant", grant.index),
-		cache:    store.NewCache[store.Item[grant]](grantsInMemory, 5*time.Second, o.Clock.Now),
-		pending:  store.NewCollection(o.Store, "authorization", interaction.index),
-		pushed:   store.NewCollection(o.Store, "pushed request", pushed.index),
-		consents: store.NewCollection(o.Store, "consent", consent.index),
-		origins:  store.NewCache[bool](10_000, 5*time.Second, o.Clock.Now),
-		devices:  store.NewCollection(o.Store, "device", device.index),
-		verified: store.NewCache[*verified](grantsInMemory, time.Minute, o.Clock.Now),
-		remote:   newRemoteKeys(o),
-		spent:    store.NewCollection(o.Store, "spent", spent.index),
-		proofs:   usedProofs{now: o.Clock.Now, room: maxProofs},
+		o:               o,
+		logouts:         o.Logouts,
+		grants:          store.NewCollection(o.Store, "grant", grant.index),
+		cache:           store.NewCache[store.Item[grant]](grantsInMemory, 5*time.Second, o.Clock.Now),
+		pending:         store.NewCollection(o.Store, "authorization", interaction.index),
+		pushed:          store.NewCollection(o.Store, "pushed request", pushed.index),
+		consents:        store.NewCollection(o.Store, "consent", consent.index),
+		withdrawn:       store.NewCollection(o.Store, "withdrawal", withdrawal.index),
+		withdrawnLately: store.NewCache[string](10_000, 5*time.Second, o.Clock.Now),
+		origins:         store.NewCache[bool](10_000, 5*time.Second, o.Clock.Now),
+		devices:         store.NewCollection(o.Store, "device", device.index),
+		verified:        store.NewCache[*verified](grantsInMemory, time.Minute, o.Clock.Now),
+		remote:          newRemoteKeys(o),
+		spent:           store.NewCollection(o.Store, "spent", spent.index),
+		proofs:          usedProofs{now: o.Clock.Now, room: maxProofs},
 	}
 	var err error
 	if p.clients, err = newClients(apps, o); err != nil {

@@ -21,11 +21,12 @@ import (
 // Registry keeps the clients that are in the store: those that were added by command
 // line, and those that have registered themselves (RFC 7591).
 type Registry struct {
-	clock    clock.Clock
-	stored   *store.Collection[storedClient]
-	initial  *store.Collection[initialToken]
-	grants   *store.Collection[grant]
-	consents *store.Collection[consent]
+	clock     clock.Clock
+	stored    *store.Collection[storedClient]
+	initial   *store.Collection[initialToken]
+	grants    *store.Collection[grant]
+	consents  *store.Collection[consent]
+	withdrawn *store.Collection[withdrawal]
 	// changed is as in Options; nil where nobody hears events.
 	changed func(events.Hint)
 }
@@ -33,11 +34,12 @@ type Registry struct {
 // NewRegistry returns the registry of a store.
 func NewRegistry(engine store.Engine, c clock.Clock) *Registry {
 	return &Registry{
-		clock:    c,
-		stored:   store.NewCollection(engine, "client", storedClient.index),
-		initial:  store.NewCollection(engine, "initial access token", initialToken.index),
-		grants:   store.NewCollection(engine, "grant", grant.index),
-		consents: store.NewCollection(engine, "consent", consent.index),
+		clock:     c,
+		stored:    store.NewCollection(engine, "client", storedClient.index),
+		initial:   store.NewCollection(engine, "initial access token", initialToken.index),
+		grants:    store.NewCollection(engine, "grant", grant.index),
+		consents:  store.NewCollection(engine, "consent", consent.index),
+		withdrawn: store.NewCollection(engine, "withdrawal", withdrawal.index),
 	}
 }
 
@@ -320,6 +322,13 @@ func (r *Registry) Remove(ctx context.Context, id string) (consents int, err err
 // grants, whose tokens end with them, and consents, so that it has to ask again. It returns
 // how many there were.
 func (r *Registry) Revoke(ctx context.Context, id string) (grants, consents int, err error) {
+	// So that codes that are on their way are worth nothing.
+	if err := withdraw(ctx, r.withdrawn, everybody, id, r.clock.Now()); err != nil {
+		return 0, 0, err
+	}
+	if r.changed != nil {
+		r.changed(events.Hint{Client: id})
+	}
 	// Consents first: what was allowed to a device, and not yet fetched, is worth nothing
 	// without.
 	for item, err := range r.consents.All(ctx, store.Query{Key: keyClient(id)}) {

@@ -2,9 +2,6 @@ package oidc
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/base64"
 	"net/http"
 	"net/url"
 	"slices"
@@ -50,73 +47,6 @@ func (p *Provider) Token() http.HandlerFunc {
 	})
 }
 
-// redeemCode exchanges a code for tokens (RFC 6749, 4.1.3; RFC 7636, 4.6).
-func (p *Provider) redeemCode(ctx context.Context, c *Client, r *http.Request, form url.Values) (*tokenAnswer, error) {
-	given := form.Get("code")
-	id, ok := grantOf(given)
-	if given == "" {
-		return nil, invalidRequest("The code is missing.")
-	}
-	unknown := invalidGrant("The code is unknown, has expired, or was used before.")
-	if !ok {
-		return nil, unknown
-	}
-	// The same error for all that could be wrong with a code: a client that does not own it
-	// learns nothing. What memory has of the grant may be old; it is written over the
-	// version that it has, so that whoever relies on it in vain comes here again.
-	thumbprint, proven := "", false
-	for read := p.remembered; ; read = p.grants.Get {
-		item, err := read(ctx, id)
-		if err != nil {
-			return nil, grantError(err, unknown)
-		}
-		g, now := item.Value.clone(), p.o.Clock.Now()
-		switch {
-		case g.Code == nil || !sameHash(g.Code.Hash, given) || g.Client != c.ClientID:
-			return nil, unknown
-		case g.Code.Used:
-			// Somebody has it twice (RFC 6749, 10.5): what the first use has given is void. Of two
-			// at once one has won, and the other is the second.
-			if !g.Revoked {
-				if err := p.revoke(ctx, id); err != nil {
-					return nil, err
-				}
-			}
-			return nil, unknown
-		case !now.Before(g.Code.Expires):
-			return nil, unknown
-		case form.Get("redirect_uri") != g.Code.RedirectURI:
-			return nil, invalidGrant("The redirect_uri is not that of the authorization request.")
-		}
-		if err := checkVerifier(g.Code.Challenge, form.Get("code_verifier")); err != nil {
-			return nil, err
-		}
-		if err := p.inForce(ctx, g); err != nil {
-			return nil, goneOr(err, unknown)
-		}
-		resources, err := narrowed(g.Resources, form["resource"])
-		if err != nil {
-			return nil, err
-		}
-		// A proof is good once: whoever comes here again has shown theirs.
-		if !proven {
-			if thumbprint, err = p.proofOf(ctx, r, c, g.KeyThumbprint, ""); err != nil {
-				return nil, err
-			}
-			proven = true
-		}
-		g.KeyThumbprint = thumbprint
-		g.Code.Used = true
-		if c.allows(grantRefresh) {
-			g.Refresh = &refresh{Seed: random(), Since: []time.Time{now}}
-		}
-		answer, err := p.answerTokens(ctx, c, &g, g.Scope, resources, p.replacing(ctx, item.Version, &g))
-		if !isConflict(err) {
-			return answer, err
-		}
-	}
-}
-
 // narrowed are the resources of one access token: those of the grant, or those of them
 // that the request names (RFC 8707, 2.2).
 func narrowed(granted, asked []string) ([]string, error) {
@@ -143,22 +73,6 @@ func narrowedScope(granted []string, asked string) ([]string, error) {
 		}
 	}
 	return intersect(granted, names), nil
-}
-
-// checkVerifier is PKCE with S256 (RFC 7636, 4.6).
-func checkVerifier(challenge, verifier string) error {
-	if challenge == "" {
-		if verifier != "" {
-			// RFC 9700, 2.1.1: no downgrade.
-			return invalidGrant("There is a code_verifier, but the request had no code_challenge.")
-		}
-		return nil
-	}
-	sum := sha256.Sum256([]byte(verifier))
-	if subtle.ConstantTimeCompare([]byte(base64.RawURLEncoding.EncodeToString(sum[:])), []byte(challenge)) != 1 {
-		return invalidGrant("The code_verifier does not belong to the code_challenge.")
-	}
-	return nil
 }
 
 // refresh exchanges a refresh token for the next tokens (RFC 6749, 6).
@@ -299,7 +213,7 @@ func (p *Provider) clientCredentials(ctx context.Context, c *Client, r *http.Req
 	if err != nil {
 		return nil, err
 	}
-	g := &grant{ID: newGrantID(), Client: c.ClientID, Subject: c.ClientID, Scope: scope, Resources: resources,
+	g := &grant{ID: p.newGrantID(), Client: c.ClientID, Subject: c.ClientID, Scope: scope, Resources: resources,
 		KeyThumbprint: thumbprint, Created: p.o.Clock.Now()}
 	return p.answerTokens(ctx, c, g, scope, resources, p.inserting(ctx, g))
 }

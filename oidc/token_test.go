@@ -168,10 +168,9 @@ func TestTokenErrors(t *testing.T) {
 // Rule 1: what is secret in codes and tokens are 32 random bytes.
 func TestSecretsAreLong(t *testing.T) {
 	h := newHouse(t, opaqueClient)
-	code := h.code("app", h.person("ada"))
-	got := h.redeem(app, code).want(t, 200, "")
+	got := h.redeem(app, h.code("app", h.person("ada"))).want(t, 200, "")
 	seen := map[string]bool{}
-	for _, token := range []string{code, got.text("access_token"), got.text("refresh_token")} {
+	for _, token := range []string{h.code("app", h.person("ada"), "nonce", strings.Repeat("n", maxCode)), got.text("access_token"), got.text("refresh_token")} {
 		secret := token[strings.LastIndex(token, ".")+1:]
 		if len(secret) != 43 || seen[secret] {
 			t.Errorf("%q", token)

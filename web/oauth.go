@@ -30,6 +30,10 @@ func (s *Server) newOpenID() (*oidc.Provider, error) {
 	for _, secret := range cfg.SessionSecrets {
 		keys = append(keys, token.DeriveKey(secret, "refresh token"))
 	}
+	codes, err := token.NewSealer(cfg.SessionSecrets, "authorization code")
+	if err != nil {
+		return nil, err
+	}
 	var locales []string
 	for _, language := range s.Templates.Languages() {
 		locales = append(locales, language.Tag)
@@ -48,7 +52,7 @@ func (s *Server) newOpenID() (*oidc.Provider, error) {
 		Issued:      func(client, grantType string) { s.metrics.tokens.WithLabelValues(client, grantType).Inc() },
 		Refused:     func(endpoint, code string) { s.metrics.refusals.WithLabelValues(endpoint, code).Inc() },
 		Changed:     s.Bus.Publish,
-		RefreshKeys: keys, Clock: s.Clock, Log: s.Log, Logouts: s.Logouts, Locales: locales, LegacyFlows: cfg.LegacyFlows,
+		RefreshKeys: keys, Codes: codes, Clock: s.Clock, Log: s.Log, Logouts: s.Logouts, Locales: locales, LegacyFlows: cfg.LegacyFlows,
 		Registration: cfg.ClientRegistration, RegistrationLimit: cfg.ClientRegistrationLimit,
 		AccessTokenLife: cfg.AccessTokenLife, RefreshIdle: cfg.RefreshIdle, RefreshLife: cfg.RefreshLife,
 	})
