@@ -98,23 +98,36 @@ func readAnswer(r *bufio.Reader) error {
 
 // against measures two rates in turn, three times, and returns the medians.
 func against(bare, own func() (float64, error)) (b, o float64, err error) {
-	var bs, os []float64
-	for range 3 {
-		if b, err = bare(); err != nil {
-			return 0, 0, err
-		}
-		if o, err = own(); err != nil {
-			return 0, 0, err
-		}
-		bs, os = append(bs, b), append(os, o)
+	medians, err := inTurn(bare, own)
+	if err != nil {
+		return 0, 0, err
 	}
-	slices.Sort(bs)
-	slices.Sort(os)
-	return bs[1], os[1], nil
+	return medians[0], medians[1], nil
+}
+
+// inTurn measures rates in turn, three times, so that all meet the same machine, and returns
+// the medians.
+func inTurn(rates ...func() (float64, error)) ([]float64, error) {
+	found := make([][]float64, len(rates))
+	for range 3 {
+		for i, rate := range rates {
+			value, err := rate()
+			if err != nil {
+				return nil, err
+			}
+			found[i] = append(found[i], value)
+		}
+	}
+	medians := make([]float64, len(rates))
+	for i, values := range found {
+		slices.Sort(values)
+		medians[i] = values[1]
+	}
+	return medians, nil
 }
 
 func measureHTTP(o options) ([]measured, error) {
-	bare, err := startBare()
+	bare, err := startBare(nil, "")
 	if err != nil {
 		return nil, err
 	}

@@ -88,8 +88,8 @@ var parts = []struct {
 }
 
 func main() {
-	if os.Getenv("LOAD_BARE_PORT") != "" {
-		serveBare(os.Getenv("LOAD_BARE_PORT"))
+	if port := os.Getenv(barePort); port != "" {
+		fmt.Fprintln(os.Stderr, serveBare(port))
 		return
 	}
 	if len(os.Args) > 1 && os.Args[1] == "drive" {

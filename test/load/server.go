@@ -119,30 +119,6 @@ func start(o options, dir string) (*process, error) {
 }
 
 // startBare runs a bare net/http server that answers 1 KiB.
-func startBare() (*process, error) {
-	port, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	p := &process{cmd: exec.Command(self)}
-	p.cmd.Env = append(os.Environ(), "LOAD_BARE_PORT="+port)
-	return p, p.launch(port, "/")
-}
-
-func serveBare(port string) {
-	body := []byte(strings.Repeat("x", 1024))
-	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain")
-		w.Header().Set("Content-Length", "1024")
-		_, _ = w.Write(body)
-	})
-	fmt.Fprintln(os.Stderr, http.ListenAndServe("127.0.0.1:"+port, handler))
-}
-
 // launch starts the process and asks until it answers; how long that takes is
 // what measureStart is about, so it asks often.
 func (p *process) launch(port, path string) error {
