@@ -362,6 +362,14 @@ func (p *Provider) question(ctx context.Context, i *interaction, who *Person) (*
 // advance asks for what is missing, and answers the client when nothing is.
 func (p *Provider) advance(ctx context.Context, id string, i interaction, who *Person) (Step, error) {
 	r := &i.Request
+	// Before the consent is looked at: what is taken back after that makes the code void.
+	var known marks
+	if who != nil {
+		var err error
+		if known, err = p.marksOf(ctx, who.Account.ID, r.client.ClientID); err != nil {
+			return Step{}, err
+		}
+	}
 	ask, e, err := p.question(ctx, &i, who)
 	switch {
 	case err != nil:
@@ -381,7 +389,7 @@ func (p *Provider) advance(ctx context.Context, id string, i interaction, who *P
 	if e != nil {
 		return p.told(r, e)
 	}
-	parameters, err := p.issue(ctx, r, who, p.subject(r.client, who.Account.ID))
+	parameters, err := p.issue(ctx, r, who, known)
 	if e, ok := errors.AsType[*Error](err); ok {
 		return p.told(r, e)
 	}
@@ -412,11 +420,12 @@ func (p *Provider) wait(ctx context.Context, i interaction) (string, error) {
 	return id, err
 }
 
-// issue gives the client what it has asked for: a grant, and its code or tokens.
-func (p *Provider) issue(ctx context.Context, r *request, who *Person, subject string) (url.Values, error) {
+// issue gives the client what it has asked for: a grant, and its code or tokens. known are the
+// marks from before it was decided that it may have that.
+func (p *Provider) issue(ctx context.Context, r *request, who *Person, known marks) (url.Values, error) {
 	now := p.o.Clock.Now()
 	g := &grant{
-		ID: p.newGrantID(), Client: r.client.ClientID, User: who.Account.ID, Subject: subject,
+		ID: p.newGrantID(), Client: r.client.ClientID, User: who.Account.ID, Subject: p.subject(r.client, who.Account.ID),
 		Session: who.Session.Handle, SessionBegan: who.Session.Created,
 		Offline: r.has(scopeOffline) && r.client.allows(grantRefresh) && r.hasType("code"),
 		Scope:   slices.Clone(r.Scope), Resources: r.Resources, Claims: r.Claims, Nonce: r.Nonce,
@@ -428,15 +437,13 @@ func (p *Provider) issue(ctx context.Context, r *request, who *Person, subject s
 		g.Scope = slices.DeleteFunc(g.Scope, func(s string) bool { return s == scopeOffline })
 	}
 	parameters := url.Values{}
-	carried := false
 	if r.hasType("code") {
-		g.Code = &code{RedirectURI: r.GivenURI, Challenge: r.Challenge, Expires: now.Add(codeLife)}
-		text, isCarried, err := p.newCode(ctx, g, !r.front())
+		g.Code = &code{RedirectURI: r.GivenURI, Challenge: r.Challenge, Expires: now.Add(codeLife), Marks: known}
+		text, err := p.newCode(g, !r.front())
 		if err != nil {
 			return nil, err
 		}
 		parameters.Set("code", text)
-		carried = isCarried
 	}
 	if r.front() {
 		if err := p.issueFront(r, g, parameters); err != nil {
@@ -449,7 +456,7 @@ func (p *Provider) issue(ctx context.Context, r *request, who *Person, subject s
 	if err := p.logouts.joins(ctx, r.client, g); err != nil {
 		return nil, err
 	}
-	if carried {
+	if g.carried() {
 		return parameters, nil
 	}
 	if _, err := p.grants.Insert(ctx, g.ID, *g); err != nil {

@@ -885,7 +885,7 @@ func fuzzProvider(f *testing.F) *Provider {
 		f.Fatal(err)
 	}
 	p, err := New(f.Context(), []config.Application{app}, Options{
-		Issuer: issuer, Store: engine, Tokens: tokens, Clock: fake, Log: slog.New(slog.DiscardHandler), RefreshKeys: [][]byte{{1}}, Codes: codeSealer,
+		Issuer: issuer, Store: engine, Tokens: tokens, Clock: fake, Log: slog.New(slog.DiscardHandler), RefreshKeys: [][]byte{{1}}, Codes: codeSealer(),
 		AccessTokenLife: time.Minute, RefreshIdle: time.Hour, RefreshLife: time.Hour,
 	})
 	if err != nil {

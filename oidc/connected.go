@@ -97,15 +97,17 @@ func (p *Provider) Connected(ctx context.Context, ids ...string) ([]Connection, 
 // their name. The consent goes first: a request that comes in between has to ask.
 func (p *Provider) Disconnect(ctx context.Context, client string, ids ...string) error {
 	for _, id := range ids {
-		if err := withdraw(ctx, p.withdrawn, id, client, p.o.Clock.Now()); err != nil {
-			return err
-		}
-		p.clientChanged(client) // before the grants are looked for, so that none is overlooked
 		if err := p.consents.Delete(ctx, consentID(id, client)); err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 	}
 	for _, id := range ids {
+		// Then the mark: a code that was given on that consent does not know it.
+		err := withdraw(ctx, p.withdrawals, id, client, p.o.Clock.Now())
+		p.marks.Forget(withdrawalID(id, client))
+		if err != nil {
+			return err
+		}
 		// A device that was let in and has not asked since is told that it is not any more.
 		for item, err := range p.devices.All(ctx, store.Query{Key: keyUser(id)}) {
 			if err != nil {
@@ -152,7 +154,7 @@ func DeleteAccount(ctx context.Context, engine store.Engine, sessions *session.M
 	grants := store.NewCollection(engine, "grant", grant.index)
 	consents := store.NewCollection(engine, "consent", consent.index)
 	devices := store.NewCollection(engine, "device", device.index)
-	withdrawn := store.NewCollection(engine, "withdrawal", withdrawal.index)
+	withdrawals := store.NewCollection(engine, "withdrawal", withdrawal.index)
 	for _, id := range ids {
 		if err := deleteAll(ctx, devices, keyUser(id)); err != nil {
 			return err
@@ -163,7 +165,7 @@ func DeleteAccount(ctx context.Context, engine store.Engine, sessions *session.M
 		if err := deleteAll(ctx, grants, keyUser(id)); err != nil {
 			return err
 		}
-		if err := deleteAll(ctx, withdrawn, keyUser(id)); err != nil {
+		if err := deleteAll(ctx, withdrawals, keyUser(id)); err != nil {
 			return err
 		}
 	}

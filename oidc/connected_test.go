@@ -133,7 +133,7 @@ func TestDeleteAccountLeavesNothing(t *testing.T) {
 	got := h.redeem("asking:"+secret, h.allowed(ask("asking", "scope", "openid offline_access"), ada)).want(t, 200, "")
 	h.code("app", ada)
 	h.redeem("asking:"+secret, h.allowed(ask("asking"), bob)).want(t, 200, "")
-	for _, who := range []*Person{ada, bob} {
+	for _, who := range []*Person{ada, bob} { // which leaves a withdrawal of each
 		if err := h.Disconnect(t.Context(), "app", who.Account.ID); err != nil {
 			t.Fatal(err)
 		}

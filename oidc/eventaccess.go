@@ -194,13 +194,13 @@ func (p *Provider) Forget(h events.Hint) {
 	if h.Client != "" {
 		p.clients.cache.Forget(h.Client)
 		p.origins.Clear() // those it had, and those it has
-		p.withdrawnLately.Clear()
+		p.marks.Forget(withdrawalID(everybody, h.Client))
 	}
 	if h.Everything {
 		p.cache.Clear()
 		p.clients.cache.Clear()
 		p.origins.Clear()
-		p.withdrawnLately.Clear()
+		p.marks.Clear()
 	}
 }
 

@@ -163,7 +163,7 @@ const grantIDLength = 22 // 16 bytes, base64url
 
 // newGrantID returns an id that nobody else has or will have. It begins with the time, so that
 // grants made one after the other are next to each other in the store and its indexes, which
-// makes writing them cheaper.
+// makes writing them cheaper. They are not in the order of time.
 func (p *Provider) newGrantID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:])
@@ -171,7 +171,8 @@ func (p *Provider) newGrantID() string {
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
-// newSecret returns a code or an opaque access token: <id>.<32 random bytes>.
+// newSecret returns an opaque access token, the jti of a JWT, or a code that carries nothing:
+// <id>.<32 random bytes>.
 func (g *grant) newSecret() string { return g.ID + "." + random() }
 
 // grantOf is the id of the grant that a code or token says to be of.
@@ -236,7 +237,7 @@ func (g grant) clone() grant {
 	return g
 }
 
-// remembered returns a grant from memory if it was made or used lately.
+// remembered returns a grant from memory if its code was redeemed, or it was used, lately.
 func (p *Provider) remembered(ctx context.Context, id string) (store.Item[grant], error) {
 	return p.cache.Get(ctx, id, p.grants.Get)
 }
@@ -272,6 +273,13 @@ func (p *Provider) inForce(ctx context.Context, g grant) error {
 	}
 	if g.User == "" {
 		return nil
+	}
+	if g.carried() {
+		if withdrawn, err := p.withdrawn(ctx, g); err != nil {
+			return err
+		} else if withdrawn {
+			return errGone
+		}
 	}
 	// An account that was merged answers to its former ids: the grant stays, with the
 	// subject that the client knows.
@@ -345,11 +353,11 @@ func (p *Provider) inserting(ctx context.Context, g *grant) func() error {
 }
 
 func isConflict(err error) bool {
-	return errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrExists)
+	return errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound)
 }
 
 // grantError is what an error of reading a grant means for the client.
-func grantError(err, unknown error) error {
+func grantError(err error, unknown *Error) error {
 	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrInvalid) {
 		return unknown
 	}

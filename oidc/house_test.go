@@ -55,13 +55,13 @@ type house struct {
 }
 
 // codeSealer seals what codes carry in tests.
-var codeSealer = func() *token.Sealer {
+var codeSealer = sync.OnceValue(func() *token.Sealer {
 	s, err := token.NewSealer([]string{strings.Repeat("s", 32)}, "authorization code")
 	if err != nil {
 		panic(err)
 	}
 	return s
-}()
+})
 
 var keyPair = sync.OnceValues(func() (private, public []byte) {
 	dir, err := os.MkdirTemp("", "keys")
@@ -127,7 +127,7 @@ func newHouse(t *testing.T, entries ...string) *house {
 	}
 	h.Provider, err = New(t.Context(), apps, Options{
 		Issuer: issuer, Store: engine, Users: h.users, Sessions: h.sessions, Tokens: h.tokens, Clock: h.clock,
-		RefreshKeys: [][]byte{bytes.Repeat([]byte{2}, 32)}, Codes: codeSealer,
+		RefreshKeys: [][]byte{bytes.Repeat([]byte{2}, 32)}, Codes: codeSealer(),
 		Log:             log,
 		Logouts:         logouts,
 		AccessTokenLife: 10 * time.Minute, RefreshIdle: 14 * 24 * time.Hour, RefreshLife: 90 * 24 * time.Hour,

@@ -114,13 +114,12 @@ type Provider struct {
 	pending  *store.Collection[interaction]
 	pushed   *store.Collection[pushed]
 	consents *store.Collection[consent]
-	// withdrawn is what was taken back lately; withdrawnLately the names of it in memory, by id,
-	// empty where there is none.
-	withdrawn       *store.Collection[withdrawal]
-	withdrawnLately *store.Cache[string]
-	origins         *store.Cache[bool] // of clients in the store
-	devices         *store.Collection[device]
-	logouts         *Logouts
+	// marks are those of withdrawals, by id, in memory: empty where there is none.
+	withdrawals *store.Collection[withdrawal]
+	marks       *store.Cache[string]
+	origins     *store.Cache[bool] // of clients in the store
+	devices     *store.Collection[device]
+	logouts     *Logouts
 	// salt is what pairwise subjects are computed with; it never changes.
 	salt []byte
 	// verified are JWT access tokens whose signature was checked.
@@ -167,21 +166,21 @@ func New(ctx context.Context, apps []config.Application, o Options) (*Provider, 
 		o.Changed = func(events.Hint) {}
 	}
 	p := &Provider{
-		o:               o,
-		logouts:         o.Logouts,
-		grants:          store.NewCollection(o.Store, "grant", grant.index),
-		cache:           store.NewCache[store.Item[grant]](grantsInMemory, 5*time.Second, o.Clock.Now),
-		pending:         store.NewCollection(o.Store, "authorization", interaction.index),
-		pushed:          store.NewCollection(o.Store, "pushed request", pushed.index),
-		consents:        store.NewCollection(o.Store, "consent", consent.index),
-		withdrawn:       store.NewCollection(o.Store, "withdrawal", withdrawal.index),
-		withdrawnLately: store.NewCache[string](10_000, 5*time.Second, o.Clock.Now),
-		origins:         store.NewCache[bool](10_000, 5*time.Second, o.Clock.Now),
-		devices:         store.NewCollection(o.Store, "device", device.index),
-		verified:        store.NewCache[*verified](grantsInMemory, time.Minute, o.Clock.Now),
-		remote:          newRemoteKeys(o),
-		spent:           store.NewCollection(o.Store, "spent", spent.index),
-		proofs:          usedProofs{now: o.Clock.Now, room: maxProofs},
+		o:           o,
+		logouts:     o.Logouts,
+		grants:      store.NewCollection(o.Store, "grant", grant.index),
+		cache:       store.NewCache[store.Item[grant]](grantsInMemory, 5*time.Second, o.Clock.Now),
+		pending:     store.NewCollection(o.Store, "authorization", interaction.index),
+		pushed:      store.NewCollection(o.Store, "pushed request", pushed.index),
+		consents:    store.NewCollection(o.Store, "consent", consent.index),
+		withdrawals: store.NewCollection(o.Store, "withdrawal", withdrawal.index),
+		marks:       store.NewCache[string](10_000, 5*time.Second, o.Clock.Now),
+		origins:     store.NewCache[bool](10_000, 5*time.Second, o.Clock.Now),
+		devices:     store.NewCollection(o.Store, "device", device.index),
+		verified:    store.NewCache[*verified](grantsInMemory, time.Minute, o.Clock.Now),
+		remote:      newRemoteKeys(o),
+		spent:       store.NewCollection(o.Store, "spent", spent.index),
+		proofs:      usedProofs{now: o.Clock.Now, room: maxProofs},
 	}
 	var err error
 	if p.clients, err = newClients(apps, o); err != nil {

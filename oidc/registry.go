@@ -21,12 +21,12 @@ import (
 // Registry keeps the clients that are in the store: those that were added by command
 // line, and those that have registered themselves (RFC 7591).
 type Registry struct {
-	clock     clock.Clock
-	stored    *store.Collection[storedClient]
-	initial   *store.Collection[initialToken]
-	grants    *store.Collection[grant]
-	consents  *store.Collection[consent]
-	withdrawn *store.Collection[withdrawal]
+	clock       clock.Clock
+	stored      *store.Collection[storedClient]
+	initial     *store.Collection[initialToken]
+	grants      *store.Collection[grant]
+	consents    *store.Collection[consent]
+	withdrawals *store.Collection[withdrawal]
 	// changed is as in Options; nil where nobody hears events.
 	changed func(events.Hint)
 }
@@ -34,12 +34,12 @@ type Registry struct {
 // NewRegistry returns the registry of a store.
 func NewRegistry(engine store.Engine, c clock.Clock) *Registry {
 	return &Registry{
-		clock:     c,
-		stored:    store.NewCollection(engine, "client", storedClient.index),
-		initial:   store.NewCollection(engine, "initial access token", initialToken.index),
-		grants:    store.NewCollection(engine, "grant", grant.index),
-		consents:  store.NewCollection(engine, "consent", consent.index),
-		withdrawn: store.NewCollection(engine, "withdrawal", withdrawal.index),
+		clock:       c,
+		stored:      store.NewCollection(engine, "client", storedClient.index),
+		initial:     store.NewCollection(engine, "initial access token", initialToken.index),
+		grants:      store.NewCollection(engine, "grant", grant.index),
+		consents:    store.NewCollection(engine, "consent", consent.index),
+		withdrawals: store.NewCollection(engine, "withdrawal", withdrawal.index),
 	}
 }
 
@@ -314,21 +314,17 @@ func (r *Registry) Remove(ctx context.Context, id string) (consents int, err err
 	if err := r.stored.Delete(ctx, id); err != nil {
 		return 0, noClient(err)
 	}
-	_, consents, err = r.Revoke(ctx, id)
-	return consents, err
+	if _, consents, err = r.Revoke(ctx, id); err != nil {
+		return consents, err
+	}
+	// Nothing is good without the client, with or without a mark.
+	return consents, deleteAll(ctx, r.withdrawals, keyClient(id))
 }
 
 // Revoke ends all that people have given a client, of the store or of applications.json:
 // grants, whose tokens end with them, and consents, so that it has to ask again. It returns
 // how many there were.
 func (r *Registry) Revoke(ctx context.Context, id string) (grants, consents int, err error) {
-	// So that codes that are on their way are worth nothing.
-	if err := withdraw(ctx, r.withdrawn, everybody, id, r.clock.Now()); err != nil {
-		return 0, 0, err
-	}
-	if r.changed != nil {
-		r.changed(events.Hint{Client: id})
-	}
 	// Consents first: what was allowed to a device, and not yet fetched, is worth nothing
 	// without.
 	for item, err := range r.consents.All(ctx, store.Query{Key: keyClient(id)}) {
@@ -339,6 +335,13 @@ func (r *Registry) Revoke(ctx context.Context, id string) (grants, consents int,
 			return grants, consents, err
 		}
 		consents++
+	}
+	// Then the mark: a code that was given on a consent does not know it.
+	if err := withdraw(ctx, r.withdrawals, everybody, id, r.clock.Now()); err != nil {
+		return grants, consents, err
+	}
+	if r.changed != nil {
+		r.changed(events.Hint{Client: id})
 	}
 	for item, err := range r.grants.All(ctx, store.Query{Key: keyClient(id)}) {
 		if err != nil {
