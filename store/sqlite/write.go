@@ -30,6 +30,8 @@ func (e *Engine) Insert(ctx context.Context, kind string, doc store.Doc) (int64,
 	return doc.Version, nil
 }
 
+// insert writes first and looks when that fails, because most ids are new. If a unique key
+// turns out to be taken the row is there already: the writer rolls back what has failed.
 func (c *conn) insert(kind string, doc store.Doc, now int64) error {
 	fresh, err := c.insertRow(kind, doc)
 	if err != nil {
@@ -81,6 +83,8 @@ func (e *Engine) Replace(ctx context.Context, kind string, doc store.Doc) (int64
 	return version, nil
 }
 
+// replaceWithSameKeys compares keys as they are written, so that their order counts; the +
+// keeps the index of expiry out of it.
 const replaceWithSameKeys = "UPDATE documents SET version = ?1, expires = ?2, data = ?3" +
 	" WHERE kind = ?4 AND id = ?5 AND version = ?6 AND +expires > ?7 AND unique_keys IS ?8 AND lookup_keys IS ?9"
 
@@ -306,9 +310,12 @@ func (c *conn) removeUnique(kind string, keys []string) error {
 	return nil
 }
 
-// addLookup gives look-up keys to a document, some in one statement.
+// lookupChunk is how many look-up keys are written with one statement.
+const lookupChunk = 8
+
+// addLookup gives look-up keys to a document.
 func (c *conn) addLookup(kind, id string, keys []string) error {
-	for some := range slices.Chunk(keys, 8) {
+	for some := range slices.Chunk(keys, lookupChunk) {
 		args := []any{kind, id}
 		for _, key := range some {
 			args = append(args, key)
@@ -320,8 +327,8 @@ func (c *conn) addLookup(kind, id string, keys []string) error {
 	return nil
 }
 
-// insertLookup are the statements for so many look-up keys of one document.
-var insertLookup = func() (queries [9]string) {
+// insertLookup[n] is the statement for n look-up keys of one document.
+var insertLookup = func() (queries [lookupChunk + 1]string) {
 	for n := 1; n < len(queries); n++ {
 		queries[n] = "INSERT OR IGNORE INTO lookup_keys (kind, id, key) VALUES (?1, ?2, ?3)"
 		for i := 1; i < n; i++ {

@@ -246,11 +246,7 @@ func (c *conn) statement(query string) (*sql.Stmt, error) {
 
 // exec executes a statement.
 func (c *conn) exec(query string, args ...any) error {
-	s, err := c.statement(query)
-	if err != nil {
-		return err
-	}
-	_, err = s.ExecContext(context.Background(), args...)
+	_, err := c.changes(query, args...)
 	return err
 }
 
