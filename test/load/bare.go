@@ -7,7 +7,6 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -28,9 +27,22 @@ const (
 	bareMongo = "LOAD_BARE_MONGO"
 )
 
-// startBare starts a net/http server that answers with 1 KiB and, if there is a folder, a
-// round of the OpenID Provider with what cannot be done without.
-func startBare(s *servers, dir string) (*process, error) {
+// startBare starts a bare net/http server that answers with 1 KiB.
+func startBare() (*process, error) { return startSelf() }
+
+// startBareRounds starts one that also answers a round of the OpenID Provider, with what
+// cannot be done without. It writes into a folder, or the database that belongs to it.
+func startBareRounds(s *servers, dir string) (*process, error) {
+	env := []string{bareDir + "=" + dir}
+	if s != nil {
+		s.database(dir) // so that it is removed
+		env = append(env, bareMongo+"="+s.mongo)
+	}
+	return startSelf(env...)
+}
+
+// startSelf starts this program once more, as a bare server.
+func startSelf(env ...string) (*process, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
@@ -40,11 +52,7 @@ func startBare(s *servers, dir string) (*process, error) {
 		return nil, err
 	}
 	p := &process{cmd: exec.Command(self)}
-	p.cmd.Env = append(os.Environ(), barePort+"="+port, bareDir+"="+dir)
-	if s != nil && dir != "" {
-		s.database(dir) // so that it is removed
-		p.cmd.Env = append(p.cmd.Env, bareMongo+"="+s.mongo)
-	}
+	p.cmd.Env = append(append(os.Environ(), barePort+"="+port), env...)
 	return p, p.launch(port, "/")
 }
 
@@ -98,9 +106,14 @@ func bareRounds(mux *http.ServeMux, dir string) error {
 		if err == nil {
 			_, err = engine.Insert(r.Context(), "bare", doc)
 		}
-		access, err1 := signed()
-		id, err2 := signed()
-		if err := errors.Join(err, err1, err2); err != nil {
+		var access, id string
+		if err == nil {
+			access, err = signed()
+		}
+		if err == nil {
+			id, err = signed()
+		}
+		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}

@@ -127,7 +127,7 @@ func inTurn(rates ...func() (float64, error)) ([]float64, error) {
 }
 
 func measureHTTP(o options) ([]measured, error) {
-	bare, err := startBare(nil, "")
+	bare, err := startBare()
 	if err != nil {
 		return nil, err
 	}

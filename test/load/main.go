@@ -89,8 +89,8 @@ var parts = []struct {
 
 func main() {
 	if port := os.Getenv(barePort); port != "" {
-		fmt.Fprintln(os.Stderr, serveBare(port))
-		return
+		fmt.Fprintln(os.Stderr, "load:", serveBare(port))
+		os.Exit(1)
 	}
 	if len(os.Args) > 1 && os.Args[1] == "drive" {
 		if err := driveCommand(os.Args[2:], os.Stdout); err != nil && !errors.Is(err, flag.ErrHelp) {

@@ -118,7 +118,6 @@ func start(o options, dir string) (*process, error) {
 	return p, p.launch(port, "/readyz")
 }
 
-// startBare runs a bare net/http server that answers 1 KiB.
 // launch starts the process and asks until it answers; how long that takes is
 // what measureStart is about, so it asks often.
 func (p *process) launch(port, path string) error {
