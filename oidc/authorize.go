@@ -221,6 +221,7 @@ func (p *Provider) Decide(ctx context.Context, id string, task Task, allow bool,
 		i.Chosen = who.mark()
 	case Consent:
 		i.Allowed = who.mark()
+		p.forgetMarks(who.Account.ID, i.Client) // or older ones would void what is allowed now
 		if err := p.consented(ctx, who, &i.Request); err != nil {
 			return Step{}, err
 		}
@@ -351,7 +352,8 @@ func (p *Provider) question(ctx context.Context, i *interaction, who *Person) (*
 	if err != nil {
 		return nil, nil, err
 	}
-	if i.Allowed != who.mark() && (len(missing) > 0 || r.prompts("consent") || r.anybodys()) {
+	// What the person has just allowed is missing if it was taken back since.
+	if len(missing) > 0 || i.Allowed != who.mark() && (r.prompts("consent") || r.anybodys()) {
 		a := i.ask("", Consent)
 		a.Scopes = r.consentScopes()
 		return &a, fail("consent_required", "The person has to consent."), nil
@@ -430,15 +432,15 @@ func (p *Provider) issue(ctx context.Context, r *request, who *Person, known mar
 		Offline: r.has(scopeOffline) && r.client.allows(grantRefresh) && r.hasType("code"),
 		Scope:   slices.Clone(r.Scope), Resources: r.Resources, Claims: r.Claims, Nonce: r.Nonce,
 		AuthTime: who.Session.AuthTime, ACR: r.acrOf(who.Session), AMR: amrOf(who.Session),
-		KeyThumbprint: r.KeyThumbprint,
-		Created:       now, Used: now, Expires: now.Add(codeLife),
+		KeyThumbprint: r.KeyThumbprint, Marks: known,
+		Created: now, Used: now, Expires: now.Add(codeLife),
 	}
 	if !g.Offline {
 		g.Scope = slices.DeleteFunc(g.Scope, func(s string) bool { return s == scopeOffline })
 	}
 	parameters := url.Values{}
 	if r.hasType("code") {
-		g.Code = &code{RedirectURI: r.GivenURI, Challenge: r.Challenge, Expires: now.Add(codeLife), Marks: known}
+		g.Code = &code{RedirectURI: r.GivenURI, Challenge: r.Challenge, Expires: now.Add(codeLife)}
 		text, err := p.newCode(g, !r.front())
 		if err != nil {
 			return nil, err

@@ -23,8 +23,6 @@ type code struct {
 	Challenge   string    `json:"challenge,omitempty"`   // S256
 	Expires     time.Time `json:"expires"`
 	Used        bool      `json:"used,omitempty"`
-	// Marks are those of the withdrawals that were known when it was given.
-	Marks marks `json:"marks,omitzero"`
 }
 
 // maxCode is how many characters a code has at most. Most have less than 1,000; with more, and

@@ -104,7 +104,7 @@ func (p *Provider) Disconnect(ctx context.Context, client string, ids ...string)
 	for _, id := range ids {
 		// Then the mark: a code that was given on that consent does not know it.
 		err := withdraw(ctx, p.withdrawals, id, client, p.o.Clock.Now())
-		p.marks.Forget(withdrawalID(id, client))
+		p.forgetMarks(id, client)
 		if err != nil {
 			return err
 		}
@@ -165,9 +165,6 @@ func DeleteAccount(ctx context.Context, engine store.Engine, sessions *session.M
 		if err := deleteAll(ctx, grants, keyUser(id)); err != nil {
 			return err
 		}
-		if err := deleteAll(ctx, withdrawals, keyUser(id)); err != nil {
-			return err
-		}
 	}
 	// Pictures before, so that a crash leaves none that nobody owns, and after for one that has
 	// been uploaded meanwhile.
@@ -177,6 +174,12 @@ func DeleteAccount(ctx context.Context, engine store.Engine, sessions *session.M
 	}
 	if err := sessions.DeleteAccount(ctx, users, a.ID, keep); err != nil {
 		return err
+	}
+	// Grants once more, of codes that were redeemed meanwhile. Marks were needed up to here.
+	for _, id := range ids {
+		if err := errors.Join(deleteAll(ctx, grants, keyUser(id)), deleteAll(ctx, withdrawals, keyUser(id))); err != nil {
+			return err
+		}
 	}
 	return pictures.DeleteOf(ctx, nil, ids...)
 }

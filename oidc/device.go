@@ -210,7 +210,12 @@ func (p *Provider) DecideDevice(ctx context.Context, userCode string, allow bool
 	if allow && c.RequireMFA && !who.Session.MultiFactor() {
 		return false, ErrStepUp
 	}
+	var known marks
 	if allow {
+		p.forgetMarks(who.Account.ID, c.ClientID)
+		if known, err = p.marksOf(ctx, who.Account.ID, c.ClientID); err != nil {
+			return false, err
+		}
 		// Before the device can see it: it is listed with what else the person has allowed, and
 		// without it the device gets nothing, so that it can be taken back at any time.
 		if err := p.consented(ctx, who, &request{client: c, Scope: item.Value.Scope}); err != nil {
@@ -226,7 +231,7 @@ func (p *Provider) DecideDevice(ctx context.Context, userCode string, allow bool
 				Client: c.ClientID, User: who.Account.ID, Subject: p.subject(c, who.Account.ID),
 				Session: who.Session.Handle, SessionBegan: who.Session.Created, Offline: slices.Contains(d.Scope, scopeOffline),
 				Scope: d.Scope, Resources: d.Resources, AuthTime: who.Session.AuthTime, ACR: acrOf(who.Session, nil), AMR: amrOf(who.Session),
-				Created: now,
+				Marks: known, Created: now,
 			}
 		}
 		return nil

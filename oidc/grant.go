@@ -47,6 +47,10 @@ type grant struct {
 
 	Code *code `json:"code,omitempty"`
 
+	// Marks are those of the withdrawals that were known when it was given: with others it is
+	// void.
+	Marks marks `json:"marks,omitzero"`
+
 	// Refresh is the refresh token in force; nil if there is none.
 	Refresh *refresh `json:"refresh,omitempty"`
 	// Access are opaque access tokens; Denied the ids of JWTs that were revoked. Of those
@@ -274,12 +278,10 @@ func (p *Provider) inForce(ctx context.Context, g grant) error {
 	if g.User == "" {
 		return nil
 	}
-	if g.carried() {
-		if withdrawn, err := p.withdrawn(ctx, g); err != nil {
-			return err
-		} else if withdrawn {
-			return errGone
-		}
+	if withdrawn, err := p.withdrawn(ctx, g); err != nil {
+		return err
+	} else if withdrawn {
+		return errGone
 	}
 	// An account that was merged answers to its former ids: the grant stays, with the
 	// subject that the client knows.

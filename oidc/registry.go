@@ -311,13 +311,14 @@ func (r *Registry) SetDisabled(ctx context.Context, id string, disabled bool) er
 func (r *Registry) Remove(ctx context.Context, id string) (consents int, err error) {
 	// The client first: from now on nothing new is given to it, and nothing it has is
 	// taken from it. What is left after a crash is worth nothing.
-	if err := r.stored.Delete(ctx, id); err != nil {
+	removed, err := r.stored.Take(ctx, id)
+	if err != nil {
 		return 0, noClient(err)
 	}
-	if _, consents, err = r.Revoke(ctx, id); err != nil {
+	if _, consents, err = r.Revoke(ctx, id); err != nil || !removed.Value.Self {
 		return consents, err
 	}
-	// Nothing is good without the client, with or without a mark.
+	// Its id was random and does not come back. That of another may, and the mark stays.
 	return consents, deleteAll(ctx, r.withdrawals, keyClient(id))
 }
 

@@ -10,7 +10,8 @@ import (
 
 // withdrawal says that what a client was allowed has been taken back, by a person or for
 // everybody. The grants that are stored then are revoked one by one. This is for those that
-// a code carries, and nobody can find: they are void without its mark.
+// nobody can find, because a code carries them or they are just being written: without its
+// mark they are void.
 type withdrawal struct {
 	User   string `json:"user,omitempty"` // or everybody
 	Client string `json:"client"`
@@ -65,17 +66,25 @@ func (p *Provider) marksOf(ctx context.Context, user, client string) (m marks, e
 	return m, nil
 }
 
-// withdrawn tells whether a grant that a code has carried was taken back since the code was
-// given. Of what has no mark any more nobody knows.
+// forgetMarks has marksOf ask the store.
+func (p *Provider) forgetMarks(user, client string) {
+	p.marks.Forget(withdrawalID(user, client))
+	p.marks.Forget(withdrawalID(everybody, client))
+}
+
+// withdrawn tells whether a grant was taken back since it was given. Memory may say that it
+// was not; that it was, only the store says.
 func (p *Provider) withdrawn(ctx context.Context, g grant) (bool, error) {
 	known, err := p.marksOf(ctx, g.User, g.Client)
-	if err != nil {
-		return false, err
+	if err == nil && known.void(g.Marks) {
+		p.forgetMarks(g.User, g.Client)
+		known, err = p.marksOf(ctx, g.User, g.Client)
 	}
-	for i, mark := range known {
-		if mark != "" && mark != g.Code.Marks[i] {
-			return true, nil
-		}
-	}
-	return false, nil
+	return err == nil && known.void(g.Marks), err
+}
+
+// void tells whether what was given with older marks is void. Where there is no mark nothing
+// was taken back.
+func (m marks) void(older marks) bool {
+	return m[0] != "" && m[0] != older[0] || m[1] != "" && m[1] != older[1]
 }
