@@ -226,21 +226,6 @@ func (p *Provider) refreshNumber(g *grant, token string) (int, bool) {
 // errGone: there is no such grant, or nothing can be done with it any more.
 var errGone = errors.New("the grant has ended")
 
-// clone is a copy to change: what memory keeps is shared by all who read it.
-func (g grant) clone() grant {
-	if g.Code != nil {
-		code := *g.Code
-		g.Code = &code
-	}
-	if g.Refresh != nil {
-		refresh := *g.Refresh
-		refresh.Since = slices.Clone(refresh.Since)
-		g.Refresh = &refresh
-	}
-	g.Access, g.Denied = slices.Clone(g.Access), slices.Clone(g.Denied)
-	return g
-}
-
 // remembered returns a grant from memory if its code was redeemed, or it was used, lately.
 func (p *Provider) remembered(ctx context.Context, id string) (store.Item[grant], error) {
 	return p.cache.Get(ctx, id, p.grants.Get)
