@@ -212,7 +212,7 @@ func (p *Provider) DecideDevice(ctx context.Context, userCode string, allow bool
 	}
 	var known marks
 	if allow {
-		p.forgetMarks(who.Account.ID, c.ClientID)
+		p.forgetMarks(who.Account.ID, c.ClientID) // or older ones would void what is allowed now
 		if known, err = p.marksOf(ctx, who.Account.ID, c.ClientID); err != nil {
 			return false, err
 		}

@@ -36,7 +36,7 @@ func (w withdrawal) index() store.Index {
 	return i
 }
 
-// withdraw makes void what a client was given before, as far as it is not stored yet.
+// withdraw makes void what a client was given before, stored or not.
 func withdraw(ctx context.Context, withdrawals *store.Collection[withdrawal], user, client string, now time.Time) error {
 	_, err := withdrawals.Upsert(ctx, withdrawalID(user, client), func(w *withdrawal) error {
 		*w = withdrawal{User: user, Client: client, Mark: randomName(8), Until: now.Add(withdrawalLife)}
